@@ -1,0 +1,61 @@
+# notqmail in Python. `make help` lists what there is. Needs git, make and Python 3.11 or newer.
+#
+#   PYTHON=/path/to/python3.11   the interpreter for the virtual environment
+#   SMTP=127.0.0.1:2526          where `make run` listens
+#   MAILHOME=var                 the home that `make run` uses
+
+PYTHON ?=
+SMTP ?= 127.0.0.1:2525
+MAILHOME ?= var
+PYTEST ?= -n 2
+DEBIAN ?= yes
+
+TEST_PACKAGES = swaks postfix ucspi-tcp s-nail msmtp strace mandoc groff-base
+MAN_PAGES = $(wildcard man/*.[1578])
+
+# Each recipe that needs an interpreter asks the set-up script for it; that is quick once the set-up is done.
+SETUP = PYTHON='$(PYTHON)' packaging/setup-venv
+export PYTHONPATH = src
+
+.PHONY: help run test check bench crash debian clean
+
+help:
+	@echo 'make run     the whole mail system here, as you: SMTP on $(SMTP), mail in $(MAILHOME)/Maildir; Ctrl-C stops it'
+	@echo 'make test    all tests (installs what they need, Debian packages included; DEBIAN=no: without those)'
+	@echo 'make check   format, lint, types, import floors, man pages, documents'
+	@echo 'make crash   the power-cut tests alone'
+	@echo 'make bench   speed beside Postfix on this machine'
+	@echo 'make clean   removes .venv and caches; never $(MAILHOME), there may be mail in it'
+
+run:
+	@python=$$($(SETUP) run) && exec "$$python" -m notqmail.admin run --home '$(MAILHOME)' --smtp '$(SMTP)'
+
+test: debian
+	@python=$$($(SETUP) test) && exec "$$python" -m pytest $(PYTEST)
+
+crash:
+	@python=$$($(SETUP) test) && exec "$$python" -m pytest $(PYTEST) tests/crash
+
+check:
+	@python=$$($(SETUP) test) && set -ex && \
+	"$$python" -m ruff format --check . && \
+	"$$python" -m ruff check . && \
+	"$$python" -m mypy && \
+	"$$python" -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' && \
+	"$$python" -m pytest -q tests/docs
+	@if command -v mandoc >/dev/null; \
+	then mandoc -Tlint -W warning $(MAN_PAGES) && echo 'man pages: clean'; \
+	else echo 'man pages: not checked, mandoc is not installed'; fi
+
+bench: debian
+	@python=$$($(SETUP) test) && exec "$$python" bench/run.py
+
+debian:
+ifeq ($(DEBIAN),yes)
+	@packaging/debian-packages $(TEST_PACKAGES) || \
+	{ echo 'make: without these packages: make test DEBIAN=no (tests that need them are skipped and listed)'; exit 1; }
+endif
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

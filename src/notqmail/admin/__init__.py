@@ -1,0 +1,1 @@
+"""The `notqmail` command for people: make a home, run everything."""

@@ -1,0 +1,124 @@
+"""The scripts in HOME/bin: one short Python file for each program, made for a quick start.
+
+A launcher names the real interpreter (no shim, no wrapper: both cost more than the program), starts it
+with -IS (no environment, no `site`), and appends our package and the libraries' directory to the module
+path; the standard library comes first, so nothing there can be shadowed. The second line carries
+`unix.launchers.MARKER`, by which `is_ours` tells these files from a C program or a site's own wrapper.
+Those are never overwritten unasked.
+"""
+
+import compileall
+import os
+import shlex
+import sys
+
+import notqmail
+import notqmail.programs
+from notqmail.unix.launchers import MARKER, is_ours
+
+SHEBANG_MAX = 127  # Linux before 5.1 cut the line there, and other systems still do
+KEPT_SUFFIX = b".before-python"
+
+
+class Foreign(Exception):
+    """Somebody else's program has this name; str() is its path."""
+
+
+def program_names() -> list[str]:
+    """The programs this package has: modules in `programs/` with a `start`, in qmail's spelling, sorted."""
+    (directory,) = notqmail.programs.__path__
+    names = []
+    for entry in os.scandir(directory):
+        if entry.name.endswith(".py") and not entry.name.startswith("_"):
+            with open(entry.path, encoding="utf-8") as file:
+                if "\ndef start(" in file.read():
+                    names.append(entry.name.removesuffix(".py").replace("_", "-"))
+    return sorted(names)
+
+
+def code_directories() -> list[str]:
+    """Where a launcher finds our package and the libraries beside it."""
+    package_parent = os.path.dirname(os.path.dirname(os.path.realpath(notqmail.__file__)))
+    libraries = [
+        entry
+        for entry in sys.path
+        if os.path.basename(entry) in ("site-packages", "dist-packages") and os.path.isdir(entry)
+    ]
+    return list(dict.fromkeys([package_parent, *libraries]))
+
+
+def launcher_text(
+    program: str, home: bytes, *, interpreter: bytes | None = None, directories: list[str] | None = None
+) -> bytes:
+    """The bytes of a launcher. `interpreter` and `directories` are this process's own unless given."""
+    python = interpreter if interpreter is not None else os.fsencode(os.path.realpath(sys.executable))
+    module = program.replace("-", "_")
+    lines = [
+        _first_line(python),
+        b"# " + MARKER + b": `notqmail init` wrote this and writes it anew; changes here will not last",
+    ]
+    if lines[0] == b"#!/bin/sh":
+        # sh sees `exec python`, Python sees a string: a shebang line can neither be long nor hold a blank.
+        command = os.fsencode(shlex.quote(os.fsdecode(python)))
+        lines.append(b"''''exec " + command + b' -IS "$0" "$@" # \'\'\'')
+    lines += [
+        b"import os",
+        b"import sys",
+        b'os.environb.setdefault(b"QMAILHOME", ' + ascii(home).encode() + b")",
+    ]
+    lines += [
+        b"sys.path.append(os.fsdecode(" + ascii(os.fsencode(directory)).encode() + b"))"
+        for directory in (code_directories() if directories is None else directories)
+    ]
+    lines += [f"from notqmail.programs.{module} import start".encode(), b"start()", b""]
+    return b"\n".join(lines)
+
+
+def _first_line(python: bytes) -> bytes:
+    line = b"#!" + python + b" -IS"
+    usable = len(line) < SHEBANG_MAX and not any(blank in python for blank in (b" ", b"\t", b"\n"))
+    return line if usable else b"#!/bin/sh"
+
+
+def write_launcher(path: bytes, program: str, home: bytes, *, replace_foreign: bool = False) -> None:
+    """Writes one launcher under its name at once (no moment without the program), mode 0755.
+
+    Raises Foreign when another program has the name, unless `replace_foreign`: then that one is kept beside
+    it as NAME.before-python, so going back is one `mv`. Raises OSError.
+    """
+    if os.path.lexists(path) and not is_ours(path):
+        if not replace_foreign:
+            raise Foreign(os.fsdecode(path))
+        os.rename(path, path + KEPT_SUFFIX)
+    new = path + b".new"
+    with open(new, "wb") as file:
+        file.write(launcher_text(program, home))
+        os.fchmod(file.fileno(), 0o755)
+        file.flush()
+        os.fsync(file.fileno())  # an empty bin/qmail-queue after a power cut would refuse mail
+    os.rename(new, path)
+
+
+def write_launchers(home: bytes) -> list[str]:
+    """Writes HOME/bin; returns the names that were left alone because somebody else's program is there."""
+    foreign = []
+    for program in program_names():
+        try:
+            write_launcher(os.path.join(home, b"bin", program.encode()), program, home)
+        except Foreign:
+            foreign.append(program)
+    return foreign
+
+
+def compile_package() -> None:
+    """Byte-compiles the package, for the accounts that run the programs may not write beside it.
+
+    Best effort: where it cannot, programs start slower and work the same.
+    """
+    compileall.compile_dir(os.path.dirname(os.path.realpath(notqmail.__file__)), quiet=2)
+
+
+def writable_by_others(directory: str) -> bool:
+    """Whether somebody besides root could put code there; what root runs must not import from it."""
+    status = os.stat(directory)
+    return status.st_uid != 0 or bool(status.st_mode & 0o022)

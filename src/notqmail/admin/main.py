@@ -1,0 +1,98 @@
+"""The `notqmail` command: for people, not for programs. notqmail(8).
+
+notqmail init [HOME]               make a home, or complete one
+notqmail run                       the whole mail system in the foreground
+notqmail launcher PROGRAM PATH     one of our programs, for an installation of another kind
+"""
+
+import argparse
+import os
+import sys
+
+from notqmail import __version__
+from notqmail.admin import launchers, new_home, run_command
+from notqmail.admin.settings import DEFAULT_HOST
+from notqmail.unix.accounts import MissingAccount
+
+FAILED = 1
+
+
+def run() -> None:
+    """The entry point: leaves with the exit code."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: list[str]) -> int:
+    """Runs one subcommand: 0 done, 1 could not (a line on descriptor 2 says why), 2 bad usage."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except (new_home.CannotMake, run_command.CannotRun, MissingAccount) as refusal:
+        _complain(str(refusal))
+    except launchers.Foreign as foreign:
+        _complain(f"{foreign} is not a launcher of ours; --replace keeps it as {foreign}.before-python")
+    except OSError as error:
+        _complain(f"{error.filename or 'the system'}: {error.strerror or error}")
+    return FAILED
+
+
+def _complain(text: str) -> None:
+    print(f"notqmail: {text}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="notqmail", description="Set up and run notqmail in Python.")
+    parser.add_argument("--version", action="version", version=f"notqmail {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    init = commands.add_parser("init", help="make a home, or complete one; overwrites no setting and no mail")
+    init.add_argument("home", nargs="?", default=os.environ.get("QMAILHOME", "./var"), metavar="HOME")
+    init.add_argument("--host", default=os.fsdecode(DEFAULT_HOST), help="this machine's name (%(default)s)")
+    init.add_argument("--accounts", action="store_true", help="as root: use the classic qmail accounts")
+    init.set_defaults(command=_init)
+
+    running = commands.add_parser("run", help="run the whole mail system here, as you, until Ctrl-C")
+    running.add_argument("--home", default=os.environ.get("QMAILHOME", "./var"), help="made when missing (%(default)s)")
+    running.add_argument("--smtp", default="127.0.0.1:2525", metavar="ADDRESS:PORT", help="(%(default)s)")
+    running.add_argument("--no-first-message", action="store_true", help="do not send yourself a message at the start")
+    running.set_defaults(command=_run)
+
+    launcher = commands.add_parser("launcher", help="write the launcher of one program")
+    launcher.add_argument("program", choices=launchers.program_names(), metavar="PROGRAM")
+    launcher.add_argument("path", metavar="PATH")
+    launcher.add_argument("--home", default=os.environ.get("QMAILHOME", "/var/qmail"), help="(%(default)s)")
+    launcher.add_argument("--replace", action="store_true", help="keep a foreign PATH as PATH.before-python")
+    launcher.set_defaults(command=_launcher)
+    return parser
+
+
+def _absolute(path: str) -> bytes:
+    return os.path.abspath(os.fsencode(path))
+
+
+def _init(options: argparse.Namespace) -> int:
+    home = _absolute(options.home)
+    for notice in new_home.make_home(home, host=os.fsencode(options.host), classic=options.accounts):
+        print(f"note: {notice}")
+    print(f"{os.fsdecode(home)} is ready: {' '.join(launchers.program_names())}")
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    home = _absolute(options.home)
+    address = run_command.parse_address(options.smtp)
+    if new_home.is_foreign_queue(home):
+        raise run_command.CannotRun(
+            f"the queue in {os.fsdecode(home)} belongs to another user: "
+            "a classic home is started by its service manager (see packaging/)"
+        )
+    for notice in new_home.make_home(home, host=DEFAULT_HOST, classic=False):
+        print(f"note: {notice}", flush=True)
+    return run_command.run_home(home, address, os.environb, prove=not options.no_first_message)
+
+
+def _launcher(options: argparse.Namespace) -> int:
+    launchers.write_launcher(
+        _absolute(options.path), options.program, _absolute(options.home), replace_foreign=options.replace
+    )
+    return 0

@@ -1,0 +1,134 @@
+"""`notqmail init`: makes a home, and makes an old one whole again.
+
+What is there stays as it is: no control file, no mail, no program of somebody else's is ever overwritten.
+Only our own launchers in HOME/bin are written anew, so running it again is how an upgrade reaches them.
+
+Two kinds of home (unix/accounts.py): *single-user*, where the caller owns everything, and *classic*, made
+by root with the accounts of qmail, owners and modes as notqmail's own installer leaves them.
+"""
+
+import os
+import pwd
+
+from notqmail.admin import launchers
+from notqmail.admin.settings import control_files, relay_rules
+from notqmail.queue.layout import create_queue
+from notqmail.unix.accounts import GROUPS, USERS, Accounts, accounts_for, is_single_user
+
+SOCKET_PATH_MAX = 107  # sun_path of Linux without its NUL
+_ALIASES = ("postmaster", "mailer-daemon", "root")  # RFC 5321 wants the first; bounces answer to the second
+
+
+class CannotMake(Exception):
+    """The home cannot be made or used as asked; str() says why and what to do."""
+
+
+def make_home(home: bytes, *, host: bytes, classic: bool) -> list[str]:
+    """Makes `home` (absolute) or completes it; returns notices for the person, each a sentence.
+
+    Raises CannotMake, MissingAccount (classic without the accounts), OSError.
+    """
+    if len(home + b"/run/qmail-queue") > SOCKET_PATH_MAX:
+        raise CannotMake(f"{os.fsdecode(home)} is too long a path for a Unix socket in it: choose a shorter one")
+    if not host or any(blank in host for blank in (b" ", b"\t", b"\n", b"\0", b"/")):
+        raise CannotMake(f"{host!r} is not a host name")
+    if is_foreign_queue(home):
+        classic = True
+    if classic and os.geteuid() != 0:
+        raise CannotMake("only root can make a home that uses the qmail accounts, or complete one")
+    accounts = _accounts(home, classic=classic)
+    _make_directories(home, accounts)
+    create_queue(home, accounts)
+    _write_settings(home, host, accounts)
+    launchers.compile_package()
+    return _notices(home, accounts, launchers.write_launchers(home))
+
+
+def is_foreign_queue(home: bytes) -> bool:
+    """Whether the home has a queue that belongs to another user than us: a classic home."""
+    return os.path.isdir(os.path.join(home, b"queue")) and not is_single_user(home)
+
+
+def _accounts(home: bytes, *, classic: bool) -> Accounts:
+    if classic:
+        if is_single_user(home):
+            raise CannotMake(f"{os.fsdecode(home)} is a single-user home already: it cannot become a classic one")
+        return accounts_for(home)
+    uid, gid = os.geteuid(), os.getegid()
+    return Accounts(True, dict.fromkeys(USERS, uid), dict.fromkeys(GROUPS, gid))
+
+
+def _make_directories(home: bytes, accounts: Accounts) -> None:
+    """Owners and modes of notqmail's installer; a directory that exists keeps its own."""
+    owner, group = accounts.uids["owner"], accounts.gids["queue"]
+    _make_directory(home, 0o755, owner, group)
+    for name in (b"control", b"users", b"bin"):
+        _make_directory(os.path.join(home, name), 0o755, owner, group)
+    _make_directory(os.path.join(home, b"run"), 0o755, accounts.uids["queue"], group)  # qmail-queue --serve binds here
+    _make_directory(os.path.join(home, b"alias"), 0o2755, accounts.uids["alias"], group)
+    if accounts.single_user:
+        for name in (b"Maildir", b"Maildir/tmp", b"Maildir/new", b"Maildir/cur"):
+            _make_directory(os.path.join(home, name), 0o700, owner, group)
+
+
+def _make_directory(path: bytes, mode: int, uid: int, gid: int) -> None:
+    try:
+        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)  # what leads to the home; the rest exists
+        os.mkdir(path, mode)
+    except FileExistsError:
+        return
+    if os.geteuid() == 0:
+        os.chown(path, uid, gid)
+    os.chmod(path, mode)  # whatever the umask said
+
+
+def _write_settings(home: bytes, host: bytes, accounts: Accounts) -> None:
+    control = os.path.join(home, b"control")
+    for name, content in control_files(host).items():
+        _write_new(os.path.join(control, os.fsencode(name)), content)
+    text, rules = relay_rules()
+    if _write_new(os.path.join(control, b"tcp.smtp"), text):
+        # Only beside a text of our own: a rule file that a person wrote is compiled by that person.
+        _write_new(os.path.join(control, b"tcp.smtp.cdb"), rules)
+    if accounts.single_user:
+        me = pwd.getpwuid(os.geteuid()).pw_name
+        for name in _ALIASES:
+            if name != me:
+                path = os.path.join(home, b"alias", b".qmail-" + name.encode())
+                _write_new(path, b"&" + os.fsencode(me) + b"\n")
+
+
+def _write_new(path: bytes, content: bytes) -> bool:
+    """Creates a file, 0644; False when there is one already."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    except FileExistsError:
+        return False
+    with open(fd, "wb") as file:
+        file.write(content)
+        os.fchmod(fd, 0o644)
+    return True
+
+
+def _notices(home: bytes, accounts: Accounts, kept: list[str]) -> list[str]:
+    notices = []
+    if kept:
+        notices.append(
+            f"left alone in bin/, for they are not ours: {' '.join(kept)} "
+            "(`notqmail launcher` can put one of ours in such a place)"
+        )
+    if not accounts.single_user:
+        notices += [
+            f"{directory} can be written by others than root, and root will run what is in it: "
+            "install the package where only root may write"
+            for directory in launchers.code_directories()
+            if launchers.writable_by_others(directory)
+        ]
+        missing = [name for name in _ALIASES if not os.path.lexists(_alias_path(home, name))]
+        if missing:
+            notices.append(f"say who reads the mail of {', '.join(missing)}: write alias/.qmail-NAME for each")
+    return notices
+
+
+def _alias_path(home: bytes, name: str) -> bytes:
+    return os.path.join(home, b"alias", b".qmail-" + name.encode())

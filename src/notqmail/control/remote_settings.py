@@ -1,0 +1,91 @@
+"""qmail-remote's control files -> values (qmail-remote(8)): helohost, smtproutes, timeouts, outgoingip. Pure."""
+
+from notqmail.control.files import colon_map, entries, leading_digits, line_or_me, number
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    ReadControl = Callable[[str], bytes | None]
+
+CONNECT_TIMEOUT_S = 60
+REMOTE_TIMEOUT_S = 1200
+SMTP_PORT = 25
+_TIMEOUT_MAX_S = 10_000_000  # longer is as good as never, and timers have a limit
+
+
+class Relay:
+    """Where an artificial route leads: a host name or literal, and a port."""
+
+    __slots__ = ("host", "port")
+
+    def __init__(self, host: bytes, port: int = SMTP_PORT) -> None:
+        self.host, self.port = host, port
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Relay) and (self.host, self.port) == (other.host, other.port)
+
+    def __hash__(self) -> int:
+        return hash((self.host, self.port))
+
+    def __repr__(self) -> str:
+        return f"Relay({self.host!r}, {self.port})"
+
+
+class RemoteSettings:
+    """What the remote agent is told by the administrator. `outgoing_ips`: textual addresses to connect from."""
+
+    __slots__ = ("connect_timeout_s", "helo_name", "outgoing_ips", "routes", "timeout_s")
+
+    def __init__(
+        self, helo_name: bytes, *, routes: "Mapping[bytes, bytes] | None" = None,
+        connect_timeout_s: int = CONNECT_TIMEOUT_S, timeout_s: int = REMOTE_TIMEOUT_S,
+        outgoing_ips: "list[bytes] | None" = None,
+    ) -> None:  # fmt: skip
+        self.helo_name = helo_name
+        self.routes = routes or {}
+        self.connect_timeout_s, self.timeout_s = connect_timeout_s, timeout_s
+        self.outgoing_ips = outgoing_ips or []
+
+    def relay_for(self, host: bytes) -> Relay | None:
+        """The artificial route for a host, or None for MX: its own key, then each suffix that begins with a dot,
+        then the empty key; the first that exists decides, and an empty value says MX."""
+        if not self.routes:
+            return None
+        key, start = host.lower(), 0
+        while True:
+            value = self.routes.get(key[start:])
+            if value is not None:
+                return parse_relay(value) if value else None
+            if start == len(key):
+                return None
+            dot = key.find(b".", start + 1)
+            start = dot if dot >= 0 else len(key)
+
+
+def read_remote_settings(read: "ReadControl") -> RemoteSettings:
+    """Reads them. Raises control.files.Missing without helohost and me, and what `read` raises."""
+    return RemoteSettings(
+        line_or_me(read, "helohost"),
+        routes=colon_map(entries(read, "smtproutes") or []),
+        connect_timeout_s=_timeout(read, "timeoutconnect", CONNECT_TIMEOUT_S),
+        timeout_s=_timeout(read, "timeoutremote", REMOTE_TIMEOUT_S),
+        outgoing_ips=[line.strip() for line in entries(read, "outgoingip") or []],
+    )
+
+
+def parse_relay(value: bytes) -> Relay | None:
+    """`host`, `host:port`, `[literal]` or `[literal]:port`; without digits the port is 25. No host is no route.
+
+    The port is kept as written; one that cannot be connected to is the connection's failure.
+    """
+    bracket = value.find(b"]") if value.startswith(b"[") else -1
+    colon = value.find(b":", bracket + 1)  # colons inside the brackets belong to an IPv6 address
+    if colon < 0:
+        return Relay(value)
+    port = leading_digits(value[colon + 1 :])
+    return Relay(value[:colon], SMTP_PORT if port is None else port)
+
+
+def _timeout(read: "ReadControl", name: str, default: int) -> int:
+    return min(max(number(read, name, default), 1), _TIMEOUT_MAX_S)

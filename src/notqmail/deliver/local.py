@@ -1,0 +1,393 @@
+"""Delivering to one local address: what qmail-local(8) does, as one core for the program and the warm worker.
+
+`resolve` looks everything up and decides, without a side effect: the home's and the `.qmail` file's modes, the loop
+check, which file, which steps. `perform` does the steps, in a process that may enter the home and start programs.
+Steps run strictly in order and the first that fails ends the run; forwards come last, all in one message to the
+queue, so an earlier failure prevents them, and a retry repeats what had succeeded.
+
+Specified by qmail-local(8), dot-qmail(5), qmail-command(8).
+"""
+
+import errno
+import os
+import signal
+import stat
+
+from notqmail.control import dotqmail
+from notqmail.deliver import envelope_lines
+from notqmail.deliver.mailboxes import (
+    MAILDIR_WAIT_S,
+    DeliveryFailed,
+    MaildirJob,
+    Message,
+    MessageUnreadable,
+    TimedOut,
+    UniqueNames,
+    deliver_batch,
+    deliver_mbox,
+    within,
+)
+from notqmail.unix.errors import error_text, is_temporary
+from notqmail.unix.mains import PERMANENT, TEMPORARY
+from notqmail.unix.processes import spawn, wait
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from notqmail.unix.clock import Clock
+    from notqmail.unix.durable import Disk
+
+FORBIDDEN_MODE = 0o002  # conf-patrn: what may not be set on a home or a `.qmail` file
+STOP_BUT_FORWARD = 99
+HARD_PROGRAM_EXITS = frozenset((100, 64, 65, 70, 76, 77, 78, 112))
+USAGE = b"qmail-local: usage: qmail-local [ -nN ] user homedir local dash ext domain sender aliasempty"
+
+_HOME_WRITABLE = b"Uh-oh: home directory is writable. (#4.7.0)"
+_HOME_STICKY = b"Home directory is sticky: user is editing his .qmail file. (#4.2.1)"
+_STICKY_WARNING = b"Warning: home directory is sticky."
+_FILE_WRITABLE = b"Uh-oh: .qmail file is writable. (#4.7.0)"
+_LOOPING = b"This message is looping: it already has my Delivered-To line. (#5.4.6)"
+_NO_MAILBOX = b"Sorry, no mailbox here by that name. (#5.1.1)"
+_CANNOT_REWIND = b"Unable to rewind message. (#4.3.0)"
+_CHILD_CRASHED = b"Aack, child crashed. (#4.3.0)"
+_TIMED_OUT = b"Timeout on maildir delivery. (#4.3.0)"
+_BOUNCE_OF_A_BOUNCE = b"#@[]"
+_OPEN_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Stopped(Exception):
+    """The run is over without success: `code` is the exit code, `text` what the report says (may be empty)."""
+
+    def __init__(self, code: int, text: bytes) -> None:
+        super().__init__(code, text)
+        self.code, self.text = code, text
+
+
+class Request:
+    """qmail-local's eight arguments."""
+
+    __slots__ = ("dash", "default_delivery", "domain", "ext", "home", "local", "sender", "user")
+
+    def __init__(
+        self, user: bytes, home: bytes, local: bytes, dash: bytes, ext: bytes, domain: bytes, sender: bytes,
+        default_delivery: bytes,
+    ) -> None:  # fmt: skip
+        self.user, self.home, self.local, self.dash, self.ext = user, home, local, dash, ext
+        self.domain, self.sender, self.default_delivery = domain, sender, default_delivery
+
+
+class Plan:
+    """What is to be done for a request; nothing of it is done yet."""
+
+    __slots__ = ("default", "message", "request", "steps", "warning")
+
+    def __init__(
+        self, request: Request, message: Message | None, steps: "list[tuple[bytes, bytes]]", default: bytes | None,
+        warning: bytes = b"",
+    ) -> None:  # fmt: skip
+        self.request, self.message, self.steps, self.default, self.warning = (
+            request, message, steps, default, warning,
+        )  # fmt: skip
+
+    def maildir_job(self) -> MaildirJob | None:
+        """The job, when the plan is one Maildir delivery and nothing else: then many can be done together."""
+        if self.message is None or len(self.steps) != 1 or self.steps[0][0] != dotqmail.MAILDIR:
+            return None
+        return self.job_for(self.message, self.steps[0][1])
+
+    def job_for(self, message: Message, directory: bytes) -> MaildirJob:
+        """The job of one Maildir line."""
+        request = self.request
+        top = envelope_lines.return_path(request.sender) + envelope_lines.delivered_to(request.local, request.domain)
+        if directory[:1] != b"/":
+            directory = request.home + b"/" + directory
+        return MaildirJob(directory, top, message)
+
+
+# -- deciding ------------------------------------------------------------------------------------------------------
+
+
+def resolve(request: Request, message_fd: int, *, dry_run: bool = False) -> Plan:
+    """The plan for a request. A dry run (`-n`) reads no message and only warns of a sticky home. Raises Stopped."""
+    if request.home[:1] != b"/":
+        raise Stopped(PERMANENT, USAGE)
+    warning = _check_home(request.home, dry_run=dry_run)
+    message = None if dry_run else _open_message(request, message_fd)
+    text, default, forward_only = _find_instructions(request)
+    if not text:
+        text, forward_only = request.default_delivery, False
+    return Plan(request, message, dotqmail.instructions(text, forward_only=forward_only), default, warning)
+
+
+def _check_home(home: bytes, *, dry_run: bool) -> bytes:
+    """A warning, or nothing. The `/.` asks for the right to enter, as chdir would."""
+    try:
+        mode = os.stat(home + b"/.").st_mode
+    except OSError as error:
+        raise Stopped(TEMPORARY, _cannot_enter(home, error)) from error
+    if mode & FORBIDDEN_MODE:
+        raise Stopped(TEMPORARY, _HOME_WRITABLE)
+    if mode & stat.S_ISVTX:
+        if not dry_run:
+            raise Stopped(TEMPORARY, _HOME_STICKY)
+        return _STICKY_WARNING
+    return b""
+
+
+def _cannot_enter(home: bytes, error: OSError) -> bytes:
+    return b"Unable to switch to %b: %b. (#4.3.0)" % (home, error_text(error))
+
+
+def _open_message(request: Request, message_fd: int) -> Message:
+    try:
+        message = Message(message_fd)
+        if _header_has(message, envelope_lines.delivered_to(request.local, request.domain)):
+            raise Stopped(PERMANENT, _LOOPING)
+    except MessageUnreadable as unreadable:
+        if unreadable.error.errno == errno.ESPIPE:  # a pipe: it cannot be read a second time either
+            raise Stopped(TEMPORARY, _CANNOT_REWIND) from unreadable
+        text = b"Unable to read message: %b. (#4.3.0)" % error_text(unreadable.error)
+        raise Stopped(TEMPORARY, text) from unreadable
+    return message
+
+
+def _header_has(message: Message, line: bytes) -> bool:
+    """Whether the header holds exactly this line. Stays linear: pieces overlap by less than one line."""
+    before = b"\n"  # as if a line ended before the first
+    wanted = b"\n" + line
+    for chunk in message.chunks():
+        data = before + chunk
+        end = data.find(b"\n\n")
+        if data.find(wanted, 0, len(data) if end < 0 else end + 1) >= 0:
+            return True
+        if end >= 0:
+            return False
+        before = data[-len(wanted) :]
+    return False
+
+
+def _find_instructions(request: Request) -> tuple[bytes, bytes | None, bool]:
+    """(text of the `.qmail` file, DEFAULT, forward only); empty text where the bare user has no file."""
+    directory = request.home + b"/"
+    for name, start in dotqmail.candidates(request.dash, request.ext):
+        try:
+            descriptor = os.open(directory + name, _OPEN_FLAGS)
+        except OSError as error:
+            if isinstance(error, PermissionError) or is_temporary(error):
+                raise Stopped(TEMPORARY, _cannot_open(name, error)) from error
+            continue
+        try:
+            found = _read_instructions(descriptor, name)
+        finally:
+            os.close(descriptor)
+        if found is not None:
+            text, forward_only = found
+            return text, None if start is None else request.ext[start:], forward_only
+    if request.dash:
+        raise Stopped(PERMANENT, _NO_MAILBOX)
+    return b"", None, False
+
+
+def _read_instructions(descriptor: int, name: bytes) -> tuple[bytes, bool] | None:
+    """(text, forward only), or None when this is no regular file: it counts as missing."""
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            return None
+        if mode & FORBIDDEN_MODE:
+            raise Stopped(TEMPORARY, _FILE_WRITABLE)
+        pieces = []
+        while piece := os.read(descriptor, 65_536):
+            pieces.append(piece)
+    except OSError as error:
+        raise Stopped(TEMPORARY, _cannot_open(name, error)) from error
+    return b"".join(pieces), bool(mode & stat.S_IXUSR)
+
+
+def _cannot_open(name: bytes, error: OSError) -> bytes:
+    return b"Unable to open %b: %b. (#4.3.0)" % (name, error_text(error))
+
+
+def new_sender(request: Request) -> bytes:
+    """The sender of what is forwarded: the list's owner where `-owner` exists, else as it came. Raises Stopped.
+
+    It is asked for the literal extension, not for the `default` file that matched; bounces keep their sender.
+    """
+    if request.sender in (b"", _BOUNCE_OF_A_BOUNCE):
+        return request.sender
+    name = b".qmail" + request.dash + dotqmail.safe_extension(request.ext) + b"-owner"
+    if not _exists(request.home, name):
+        return request.sender
+    if _exists(request.home, name + b"-default"):
+        return request.local + b"-owner-@" + request.domain + b"-@[]"
+    return request.local + b"-owner@" + request.domain
+
+
+def _exists(home: bytes, name: bytes) -> bool:
+    try:
+        os.stat(home + b"/" + name)
+    except OSError as error:
+        if is_temporary(error):
+            raise Stopped(TEMPORARY, _cannot_open(name, error)) from error
+        return False
+    return True
+
+
+def describe(plan: Plan) -> tuple[bytes, bytes]:
+    """What `-n` prints, and the text of the failure that a real run would end with (empty: none)."""
+    lines: list[bytes] = []
+    for kind, argument in plan.steps:
+        if kind == dotqmail.REFUSED:
+            return b"".join(lines), argument
+        lines.append(b"%b %b\n" % (kind, argument))
+    kinds = [kind for kind, _ in plan.steps]
+    files = kinds.count(dotqmail.MBOX) + kinds.count(dotqmail.MAILDIR)
+    lines.append(_count(files, kinds.count(dotqmail.FORWARD), kinds.count(dotqmail.PROGRAM)))
+    return b"".join(lines), b""
+
+
+def _count(files: int, forwards: int, programs: int) -> bytes:
+    return b"did %d+%d+%d\n" % (files, forwards, programs)
+
+
+DID_ONE_FILE = _count(1, 0, 0)
+DID_NOTHING = _count(0, 0, 0)
+
+
+# -- doing ---------------------------------------------------------------------------------------------------------
+
+
+class Tools:
+    """What `perform` works with: the mail system's home, the inherited environment, disk and clock."""
+
+    __slots__ = ("clock", "disk", "environ", "home")
+
+    def __init__(self, home: bytes, environ: "Mapping[bytes, bytes]", disk: "Disk", clock: "Clock") -> None:
+        self.home, self.environ, self.disk, self.clock = home, environ, disk, clock
+
+
+def perform(plan: Plan, tools: Tools) -> bytes:
+    """Does it all and returns what a success reports. Raises Stopped.
+
+    Descriptors 0, 1 and 2 are what programs get: the message, and the report. This process's directory becomes
+    the home.
+    """
+    try:
+        os.chdir(plan.request.home)
+    except OSError as error:
+        raise Stopped(TEMPORARY, _cannot_enter(plan.request.home, error)) from error
+    return _Run(plan, tools).run()
+
+
+class _Run:
+    """One run through the steps, with the counts of what was done."""
+
+    def __init__(self, plan: Plan, tools: Tools) -> None:
+        assert plan.message is not None, "a dry run is described, not performed"
+        self._plan, self._tools, self._message = plan, tools, plan.message
+        self._ufline = envelope_lines.from_line(plan.request.sender, tools.clock.now_s())
+        self._rpline = envelope_lines.return_path(plan.request.sender)
+        self._dtline = envelope_lines.delivered_to(plan.request.local, plan.request.domain)
+        self._environ: dict[bytes, bytes] | None = None
+        self._files = self._programs = 0
+        self._forwards: list[bytes] = []
+
+    def run(self) -> bytes:
+        for kind, argument in self._plan.steps:
+            if kind == dotqmail.REFUSED:
+                raise Stopped(TEMPORARY, argument)
+            if kind == dotqmail.FORWARD:
+                self._forwards.append(argument)
+            elif kind == dotqmail.PROGRAM:
+                self._programs += 1
+                if self._run_program(argument) == STOP_BUT_FORWARD:
+                    break
+            else:
+                self._files += 1
+                self._deliver_file(kind, argument)
+        done = _count(self._files, len(self._forwards), self._programs)
+        return done + b"qp %d\n" % self._forward() if self._forwards else done
+
+    def _deliver_file(self, kind: bytes, argument: bytes) -> None:
+        if kind == dotqmail.MAILDIR:
+            job = self._plan.job_for(self._message, argument)
+            failure = _deliver_one(job, self._tools)
+            if failure is not None:
+                raise Stopped(TEMPORARY, failure)
+            return
+        try:
+            deliver_mbox(argument, self._ufline + self._rpline + self._dtline, self._message)
+        except DeliveryFailed as failed:
+            raise Stopped(TEMPORARY, failed.text) from failed
+
+    def _environment(self) -> dict[bytes, bytes]:
+        """Made only for plans that need it: most mail goes into a Maildir."""
+        if self._environ is None:
+            request = self._plan.request
+            self._environ = envelope_lines.program_environment(
+                self._tools.environ, user=request.user, home=request.home, local=request.local, ext=request.ext,
+                domain=request.domain, sender=request.sender, new_sender=new_sender(request),
+                dtline=self._dtline, rpline=self._rpline, ufline=self._ufline, default=self._plan.default,
+            )  # fmt: skip
+        return self._environ
+
+    def _run_program(self, command: bytes) -> int:
+        """The program's exit code, 0 or 99. Raises Stopped for every other end."""
+        try:
+            os.lseek(0, 0, os.SEEK_SET)
+        except OSError as error:
+            raise Stopped(TEMPORARY, _CANNOT_REWIND) from error
+        environ = self._environment()
+        try:
+            child = spawn(
+                [b"/bin/sh", b"-c", command], descriptors={}, environ=environ, default_sigpipe=True,
+                before_exec=_default_signals, exit_on_failure=_no_shell,
+            )  # fmt: skip
+        except OSError as error:
+            raise Stopped(TEMPORARY, b"Unable to fork: %b. (#4.3.0)" % error_text(error)) from error
+        ended = wait(child)
+        if ended.code is None:
+            raise Stopped(TEMPORARY, _CHILD_CRASHED)
+        if ended.code not in (0, STOP_BUT_FORWARD):
+            raise Stopped(PERMANENT if ended.code in HARD_PROGRAM_EXITS else TEMPORARY, b"")
+        return ended.code
+
+    def _forward(self) -> int:
+        """The number that the queue gave the message."""
+        from notqmail.queue.client import open_submission  # most deliveries forward nothing
+
+        sender = new_sender(self._plan.request)
+        try:
+            submission = open_submission(self._tools.home, self._environment())
+        except OSError as error:
+            raise Stopped(TEMPORARY, b"Unable to fork: %b. (#4.3.0)" % error_text(error)) from error
+        submission.write(self._dtline)
+        try:
+            for chunk in self._message.chunks():
+                submission.write(chunk)
+        except MessageUnreadable as error:
+            submission.abandon()
+            raise Stopped(TEMPORARY, b"Unable to forward message: qq read error (#4.3.0).") from error
+        report = submission.close(sender, self._forwards)
+        if not report.succeeded:
+            code = PERMANENT if report.kind == b"D" else TEMPORARY
+            raise Stopped(code, b"Unable to forward message: %b." % report.text)
+        return submission.qp
+
+
+def _deliver_one(job: MaildirJob, tools: Tools) -> bytes | None:
+    try:
+        with within(MAILDIR_WAIT_S):
+            return deliver_batch([job], tools.disk, UniqueNames(tools.clock))[0]
+    except TimedOut:
+        return _TIMED_OUT
+
+
+def _default_signals() -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # the interpreter ignores it; a program of the user's must not
+
+
+def _no_shell(error: OSError) -> int:
+    os.write(2, b"Unable to run /bin/sh: %b. (#4.3.0)\n" % error_text(error))
+    return TEMPORARY

@@ -1,0 +1,223 @@
+"""The resident's driver: many jobs in one event loop, each with its own connection and its own time-outs.
+
+Backpressure: a long message is read from its file only as fast as the peer takes it; at most WRITE_BUFFER_BYTES and
+one chunk of it are in memory. A time-out is a span without any progress: no byte received, none of ours taken.
+"""
+
+import asyncio
+
+from notqmail.deliver.remote import (
+    NO_CONNECTION,
+    NO_MESSAGE,
+    NO_RESOURCES,
+    NoResources,
+    body,
+    open_socket,
+    without_dialogue,
+)
+from notqmail.deliver.routes import NoRoute, candidates
+from notqmail.unix.resolver import MX
+from notqmail.wire.smtp_client import QUIT, Session
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator
+
+    from notqmail.deliver.remote import Job, Message, Surroundings
+    from notqmail.deliver.routes import Asking, Candidate
+    from notqmail.unix.resolver import Answer
+    from notqmail.unix.resolver_async import AsyncResolver
+    from notqmail.wire.smtp_client import Outcome
+
+WRITE_BUFFER_BYTES = 262_144
+
+
+async def deliver(job: "Job", around: "Surroundings", resolver: "AsyncResolver") -> "Outcome":
+    """Delivers, or says why not. Whatever the network does is an outcome, not an exception."""
+    settings = around.settings
+    try:
+        search = candidates(job.host, settings, own=around.own, draw=around.draw)
+        for candidate in await answered(search, resolver):
+            link = await connected(candidate, around)
+            if link is not None:
+                session = Session(candidate.address, settings.helo_name)
+                connection = await open_connection(link, session, settings.timeout_s)
+                try:
+                    return await connection.transact(job)
+                finally:
+                    connection.quit()
+    except NoRoute as nowhere:
+        return without_dialogue(nowhere.report)
+    except NoResources:
+        return without_dialogue(NO_RESOURCES)
+    return without_dialogue(NO_CONNECTION)
+
+
+async def answered(asking: "Asking", resolver: "AsyncResolver") -> "list[Candidate]":
+    """Runs the search for addresses, asking at once what may be asked at once. Raises NoRoute."""
+    try:
+        questions = next(asking)
+        while True:
+            if len(questions) == 1:
+                answers = [await _ask(resolver, *questions[0])]
+            else:
+                answers = await asyncio.gather(*(_ask(resolver, kind, name) for kind, name in questions))
+            questions = asking.send(answers)
+    except StopIteration as end:
+        result: list[Candidate] = end.value
+        return result
+
+
+async def _ask(resolver: "AsyncResolver", kind: bytes, name: bytes) -> "Answer":
+    return await (resolver.mx(name) if kind == MX else resolver.addresses(name))
+
+
+async def connected(candidate: "Candidate", around: "Surroundings") -> "socket.socket | None":
+    """A connection, or None: not now, refused or timed out. Only time-outs are remembered against an address."""
+    barred, known = around.timeouts.lookup(candidate.address)
+    if barred:
+        return None
+    try:
+        link = open_socket(candidate, around.settings.outgoing_ips)
+    except OSError:
+        return None  # no such family on this machine: no way to this address
+    link.setblocking(False)
+    established = False
+    try:
+        async with asyncio.timeout(around.settings.connect_timeout_s):
+            await asyncio.get_running_loop().sock_connect(link, (candidate.address.decode(), candidate.port))
+        established = True
+    except TimeoutError:
+        around.timeouts.note_timeout(candidate.address)
+        return None
+    except (OSError, OverflowError):  # OverflowError: the route's port is no port
+        pass  # refused or unreachable: below
+    finally:
+        if not established:
+            link.close()
+    if known:
+        around.timeouts.note_answer(candidate.address)
+    return link if established else None
+
+
+async def open_connection(link: "socket.socket", session: Session, timeout_s: float) -> "Connection":
+    """Puts a connected socket under the loop's care."""
+    loop = asyncio.get_running_loop()
+    _, connection = await loop.create_connection(lambda: Connection(loop, session, timeout_s), sock=link)
+    return connection
+
+
+class Connection(asyncio.Protocol):
+    """One SMTP connection: `transact` one job, perhaps another while `may_transact`, then `quit`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, session: Session, timeout_s: float) -> None:
+        self._loop, self._session, self._timeout_s = loop, session, timeout_s
+        self._transport: asyncio.Transport | None = None
+        self._message: Message | None = None
+        self._pieces: Iterator[bytes] | None = None  # of the body being sent
+        self._paused = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._progress_s = loop.time()
+        self._unsent = 0  # bytes in the write buffer when the timer last looked
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def may_transact(self) -> bool:
+        """Whether this connection can take another job."""
+        return self._session.may_begin and self._transport is not None and not self._transport.is_closing()
+
+    async def transact(self, job: "Job") -> "Outcome":
+        """Hands one message over."""
+        self._message = job.message
+        self._waiter = self._loop.create_future()
+        self._progress_s = self._loop.time()
+        if self._transport is None:  # gone before we began
+            self._session.connection_died()
+        else:
+            self._timer = self._loop.call_later(self._timeout_s, self._look_for_progress)
+            self._send(self._session.begin(job.envelope()))
+            self._look_for_end()
+        if self._session.outcome is None:
+            await self._waiter
+        if self._timer is not None:
+            self._timer.cancel()
+        assert self._session.outcome is not None
+        return self._session.outcome
+
+    def quit(self) -> None:
+        """Takes leave without waiting for the answer; what the peer has not taken of a broken-off body is dropped."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if self._pieces is not None or transport.get_write_buffer_size() or self._session.outcome is None:
+            transport.abort()
+            return
+        transport.write(QUIT)
+        transport.close()
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvloop's is no subclass
+        self._transport = transport
+        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+
+    def data_received(self, data: bytes) -> None:
+        self._progress_s = self._loop.time()
+        self._send(self._session.receive(data))
+        if self._session.wants_body and self._pieces is None and self._message is not None:
+            self._pieces = body(self._message, self._session)
+            self._send_body()
+        self._look_for_end()
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._progress_s = self._loop.time()
+        if self._pieces is not None:
+            self._send_body()
+            self._look_for_end()
+
+    def eof_received(self) -> bool:
+        return False  # the transport closes itself, and connection_lost tells
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        self._session.connection_died()
+        self._look_for_end()
+
+    def _send(self, data: bytes) -> None:
+        if data and self._transport is not None:
+            self._transport.write(data)
+
+    def _send_body(self) -> None:
+        assert self._pieces is not None
+        try:
+            while not self._paused and self._session.outcome is None:
+                piece = next(self._pieces, None)
+                if piece is None:
+                    self._pieces = None
+                    self._send(self._session.after_body())
+                    return
+                self._send(piece)
+        except OSError:
+            self._session.give_up(NO_MESSAGE)
+
+    def _look_for_end(self) -> None:
+        if self._session.outcome is not None and self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _look_for_progress(self) -> None:
+        """The one timer: set for when the time is up if nothing happens, and set again when something did."""
+        now_s = self._loop.time()
+        unsent = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        if unsent < self._unsent:
+            self._progress_s = now_s
+        self._unsent = unsent
+        if now_s < self._progress_s + self._timeout_s:
+            self._timer = self._loop.call_at(self._progress_s + self._timeout_s, self._look_for_progress)
+            return
+        self._session.connection_died()
+        self._look_for_end()

@@ -1,0 +1,283 @@
+"""qmail-rspawn: the remote deliveries of qmail-send, up to 120 at a time, in one event loop (qmail-rspawn(8)).
+
+Commands come in on one pipe, reports go out on another (wire.spawn_link). A delivery is made in this process by the
+agent behind our qmail-remote. Where $QMAILREMOTE, or the qmail-remote that would be found, is another program, that
+is run as the classic contract says: `qmail-remote HOST SENDER RECIPIENT`, message on 0, report pipe on 1 and 2.
+
+Every command that was taken is answered exactly once; whatever goes wrong unexpectedly in one delivery is that
+delivery's temporary failure. At end of the commands the deliveries under way are finished, then `serve` returns.
+"""
+
+import asyncio
+import gc
+import os
+
+from notqmail.control.files import Missing
+from notqmail.control.remote_settings import read_remote_settings
+from notqmail.deliver.remote import (
+    NO_CONTROLS,
+    NO_MESSAGE,
+    NO_RESOURCES,
+    OUT_OF_MEMORY,
+    Job,
+    Message,
+    Surroundings,
+    chance,
+)
+from notqmail.deliver.remote_async import deliver
+from notqmail.deliver.remote_report import CRASHED, combine_records, report_for_end
+from notqmail.deliver.spawn import CANNOT_FORK, CANNOT_PIPE, Refused, Slots, open_message, split_recipient
+from notqmail.unix.controls import Unreadable, control_reader
+from notqmail.unix.launchers import is_ours
+from notqmail.unix.processes import Ended, spawn, write_all
+from notqmail.wire.spawn_link import SPAWN_SLOTS, BadCommand, CommandReader, Delivery, encode_report
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from notqmail.control.remote_settings import RemoteSettings
+    from notqmail.deliver.tcpto import TimeoutTable
+    from notqmail.unix.resolver_async import AsyncResolver
+    from notqmail.wire.reports import Report
+
+REFRESH_S = 1.0  # a changed control file, program or interface is noticed after so long
+OUTPUT_MAX = 100_000  # of a foreign qmail-remote; qmail-send keeps a tenth of it
+_EXEC_FAILED = 111  # whatever the reason: a missing qmail-remote must not bounce the mail (notqmail issue 244)
+_READ_BYTES = 65_536
+_ENDED_POLL_S = 0.02
+
+
+class Known:
+    """What is read again every REFRESH_S: the settings or why there are none, our addresses, whom to run."""
+
+    __slots__ = ("own", "program", "read_at_s", "settings", "trouble")
+
+    def __init__(self, read_at_s: float) -> None:
+        self.read_at_s = read_at_s
+        self.settings: RemoteSettings | None = None
+        self.own: Collection[bytes] = ()
+        self.program: bytes | None = None
+        self.trouble: Report | None = None
+
+
+class Rspawn:
+    """The spawner. `serve` is its life; everything of the machine is passed in."""
+
+    def __init__(
+        self, home: bytes, queue_uid: int, environ: "Mapping[bytes, bytes]", *, resolver: "AsyncResolver",
+        timeouts: "TimeoutTable", own_addresses: "Callable[[], Collection[bytes]]", commands_fd: int = 0,
+        reports_fd: int = 1,
+    ) -> None:  # fmt: skip
+        self._home, self._queue_uid, self._environ = home, queue_uid, environ
+        self._resolver, self._timeouts, self._own_addresses = resolver, timeouts, own_addresses
+        self._commands_fd, self._reports_fd = commands_fd, reports_fd
+        self._reader = CommandReader()
+        self._slots = Slots()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._reports: list[bytes] = []
+        self._somebody_listens = True
+        self._reading = True
+        self._known: Known | None = None
+
+    async def serve(self) -> None:
+        """Says hello, works until the commands end and the last delivery is answered."""
+        loop = asyncio.get_running_loop()
+        self._loop = loop
+        self._finished = loop.create_future()
+        self._write_reports(b"%c" % SPAWN_SLOTS)
+        loop.add_reader(self._commands_fd, self._read_commands)
+        await self._finished
+        await asyncio.sleep(0)  # let the last QUIT leave
+
+    # Commands and reports.
+
+    def _read_commands(self) -> None:
+        try:
+            data = os.read(self._commands_fd, _READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""  # as good as the end
+        try:
+            for delivery in self._reader.receive(data):
+                self._take(delivery)
+        except BadCommand:
+            data = b""  # not a qmail-send: finish what is under way, take nothing more from it
+        if not data:
+            self._reading = False
+            self._loop.remove_reader(self._commands_fd)
+            self._look_for_end()
+
+    def _take(self, delivery: Delivery) -> None:
+        try:
+            self._slots.take(delivery.slot)
+        except Refused as refusal:
+            self._report(delivery.slot, refusal.report)
+            return
+        try:
+            message_fd = open_message(self._home, self._queue_uid, delivery)
+        except Refused as refusal:
+            self._answer(delivery.slot, refusal.report)
+            return
+        task = self._loop.create_task(self._deliver(delivery, message_fd))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _answer(self, slot: int, report: "Report") -> None:
+        self._slots.free(slot)
+        self._report(slot, report)
+        self._look_for_end()
+
+    def _report(self, slot: int, report: "Report") -> None:
+        """Reports of one turn of the loop leave in one write."""
+        if not self._reports:
+            self._loop.call_soon(self._flush_reports)
+        self._reports.append(encode_report(slot, report))
+
+    def _flush_reports(self) -> None:
+        self._write_reports(b"".join(self._reports))
+        self._reports.clear()
+        self._look_for_end()
+
+    def _write_reports(self, data: bytes) -> None:
+        if self._somebody_listens:
+            try:
+                write_all(self._reports_fd, data)
+            except OSError:
+                self._somebody_listens = False  # qmail-send is gone; it will try these again, we finish and leave
+
+    def _look_for_end(self) -> None:
+        if not self._reading and not len(self._slots) and not self._reports and not self._finished.done():
+            self._finished.set_result(None)
+
+    # One delivery.
+
+    async def _deliver(self, delivery: Delivery, message_fd: int) -> None:
+        try:
+            known = self._current()
+            if known.program is not None:
+                report = await self._run_program(known.program, delivery, message_fd)
+            else:
+                report = await self._deliver_here(known, delivery, message_fd)
+        except MemoryError:
+            report = OUT_OF_MEMORY
+        except Exception as error:  # noqa: BLE001 - a bug met by one delivery: it waits, the others go on
+            os.write(2, f"qmail-rspawn: delivery failed: {type(error).__name__}: {error}\n".encode())
+            report = CRASHED
+        finally:
+            os.close(message_fd)
+        self._answer(delivery.slot, report)
+
+    async def _deliver_here(self, known: Known, delivery: Delivery, message_fd: int) -> "Report":
+        if known.settings is None:
+            return known.trouble or NO_CONTROLS
+        try:
+            message = Message(message_fd)
+        except OSError:
+            return NO_MESSAGE
+        _, host = split_recipient(delivery.recipient)
+        job = Job(host, delivery.sender, [delivery.recipient], message)
+        around = Surroundings(known.settings, own=known.own, timeouts=self._timeouts, draw=chance)
+        outcome = await deliver(job, around, self._resolver)
+        return combine_records(outcome.encode())
+
+    def _current(self) -> Known:
+        now_s = self._loop.time()
+        if self._known is None or now_s >= self._known.read_at_s + REFRESH_S:
+            self._known = self._read_again(now_s)
+        return self._known
+
+    def _read_again(self, now_s: float) -> Known:
+        known = Known(now_s)
+        known.program = foreign_program(self._home, self._environ)
+        try:
+            known.settings = read_remote_settings(control_reader(self._home))
+            known.own = self._own_addresses()
+        except (Missing, Unreadable):
+            known.trouble = NO_CONTROLS
+        except OSError:
+            known.settings, known.trouble = None, NO_RESOURCES
+        return known
+
+    # A qmail-remote that is not ours.
+
+    async def _run_program(self, program: bytes, delivery: Delivery, message_fd: int) -> "Report":
+        try:
+            read_fd, write_fd = os.pipe()
+        except OSError:
+            return CANNOT_PIPE
+        try:
+            _, host = split_recipient(delivery.recipient)
+            pid = spawn(
+                [program, host, delivery.sender, delivery.recipient],
+                descriptors={0: message_fd, 1: write_fd, 2: write_fd}, environ=self._environ,
+                exit_on_failure=lambda _error: _EXEC_FAILED,
+            )  # fmt: skip
+        except OSError:
+            os.close(read_fd)
+            return CANNOT_FORK
+        finally:
+            os.close(write_fd)
+        output = await self._read_output(read_fd)
+        return report_for_end(await self._ended(pid), output)
+
+    async def _read_output(self, read_fd: int) -> bytes:
+        """Everything to the end of file, keeping OUTPUT_MAX bytes."""
+        kept = bytearray()
+        done = self._loop.create_future()
+
+        def read() -> None:
+            chunk = os.read(read_fd, _READ_BYTES)
+            kept.extend(chunk[: OUTPUT_MAX - len(kept)])
+            if not chunk and not done.done():
+                done.set_result(None)
+
+        self._loop.add_reader(read_fd, read)
+        try:
+            await done
+        finally:
+            self._loop.remove_reader(read_fd)
+            os.close(read_fd)
+        return bytes(kept)
+
+    async def _ended(self, pid: int) -> Ended:
+        """Waits for a child that has closed its output, so it is about to end: asking now and then is enough, and
+        leaves SIGCHLD to the event loop."""
+        while True:
+            found, status = os.waitpid(pid, os.WNOHANG)
+            if found:
+                return Ended(status)
+            await asyncio.sleep(_ENDED_POLL_S)
+
+
+def run(spawner: Rspawn) -> None:
+    """Gives the spawner an event loop, uvloop's where that is installed, and serves."""
+    try:
+        import uvloop
+    except ImportError:
+        new_loop = asyncio.new_event_loop
+    else:
+        new_loop = uvloop.new_event_loop
+    gc.collect()
+    gc.freeze()  # what is loaded now stays: no need to look through it at every collection
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(spawner.serve())
+
+
+def foreign_program(home: bytes, environ: "Mapping[bytes, bytes]") -> bytes | None:
+    """The qmail-remote to execute, or None when it is ours (or there is none) and the agent here does its work.
+
+    $QMAILREMOTE, else `qmail-remote` on the PATH as C finds it. HOME/bin is looked at too, first of all when the PATH
+    does not name it: another installation's qmail-remote there must not be taken for this home's.
+    """
+    path = environ.get(b"PATH", b"/bin:/usr/bin").split(b":")
+    bin_directory = os.path.join(home, b"bin")
+    if bin_directory not in path:
+        path.insert(0, bin_directory)
+    name = environ.get(b"QMAILREMOTE", b"qmail-remote")
+    places = [name] if b"/" in name else [os.path.join(directory or b".", name) for directory in path]
+    for place in places:
+        if os.path.isfile(place) and os.access(place, os.X_OK):
+            return None if is_ours(place) else place
+    return name if b"QMAILREMOTE" in environ else None  # set, and not there: its exec fails, which is reported

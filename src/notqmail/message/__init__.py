@@ -1,0 +1,1 @@
+"""Pure: addresses, headers, dates, bounce texts."""

@@ -1,0 +1,1 @@
+"""May we? Decides and does nothing."""

@@ -1,0 +1,51 @@
+"""qmail-lspawn(8): commands on fd 0, reports on fd 1; the argument is the default delivery."""
+
+import os
+import signal
+import sys
+
+from notqmail.deliver.lspawn import LocalSpawner, Settings
+from notqmail.unix.accounts import MissingAccount, accounts_for
+from notqmail.unix.clock import Clock
+from notqmail.unix.home import home_directory
+from notqmail.unix.mains import PERMANENT, TEMPORARY, complain, run
+from notqmail.unix.processes import write_all
+
+USAGE = b"qmail-lspawn: usage: qmail-lspawn defaultdelivery\n"
+
+
+def main() -> int:
+    """Spawns local deliveries until qmail-send closes the command pipe."""
+    if len(sys.argv) < 2:
+        return PERMANENT
+    if sys.argv[1:] == ["--help"]:
+        write_all(1, USAGE)
+        return 0
+    open_standard_error()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored by a careless parent, the dead could not be waited for
+    home = home_directory(os.environb)
+    os.chdir(os.path.join(home, b"queue", b"mess"))
+    try:
+        accounts = accounts_for(home)
+    except MissingAccount as missing:
+        complain(str(missing))
+        return TEMPORARY
+    LocalSpawner(Settings(home, os.fsencode(sys.argv[1]), accounts, os.environb), Clock()).run()
+    return 0
+
+
+def open_standard_error() -> None:
+    """qmail-start closes fd 2; left so, the next file opened would get that number, and our complaints."""
+    try:
+        os.fstat(2)
+    except OSError:
+        os.dup2(os.open(b"/dev/null", os.O_WRONLY | os.O_CLOEXEC), 2)
+
+
+def start() -> None:
+    """Entry of the launcher."""
+    run(main)
+
+
+if __name__ == "__main__":
+    start()

@@ -1,0 +1,34 @@
+"""qmail-start(8): turns on delivery."""
+
+import os
+import sys
+
+from notqmail.send.start import Start
+from notqmail.unix.accounts import MissingAccount, accounts_for
+from notqmail.unix.home import home_directory
+from notqmail.unix.mains import TEMPORARY, complain, run
+
+DEFAULT_DELIVERY = b"./Mailbox"
+USAGE = "usage: qmail-start [defaultdelivery [logger argument ...]]\n"
+
+
+def main() -> int:
+    """Arguments -> send.start. Returns only when something could not be started."""
+    if sys.argv[1:] == ["--help"]:
+        sys.stdout.write(USAGE)
+        return 0
+    home = home_directory(os.environb)
+    arguments = [os.fsencode(argument) for argument in sys.argv[1:]]
+    try:
+        accounts = accounts_for(home)
+        Start(home, os.environb, accounts).serve(arguments[0] if arguments else DEFAULT_DELIVERY, arguments[1:])
+    except MissingAccount as missing:
+        complain(str(missing))
+    except OSError as error:
+        complain(f"qmail-start: fatal: {error.strerror}: {error.filename!r}")
+    return TEMPORARY
+
+
+def start() -> None:
+    """The installed program."""
+    run(main)

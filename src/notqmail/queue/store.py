@@ -1,0 +1,233 @@
+"""The queue as qmail-send sees it: messages with a number, whose recipients wait in two channels.
+
+This is the small interface a site could back with something else; here it is qmail's directory (layout.py). Every
+method is one step of a message's life, named after what it means. What must be durable before the next step is
+said in each docstring; the crash tests cut the power between any two.
+"""
+
+from notqmail.queue.layout import SPLIT, number_of, split_directory, split_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from notqmail.unix.durable import Disk, FileState
+
+LOCAL, REMOTE = b"local", b"remote"
+CHANNELS = (LOCAL, REMOTE)
+_INFO_SENDER = b"F"
+
+
+class BadRecord(Exception):
+    """A queue file does not say what it should; `path` is the file."""
+
+    def __init__(self, path: bytes) -> None:
+        super().__init__(f"unknown record type in {path!r}")
+        self.path = path
+
+
+class Accepted:
+    """What todo/N says: who queued it (`uid`, `pid`), the sender, the recipients as they were given."""
+
+    __slots__ = ("number", "pid", "recipients", "sender", "size", "uid")
+
+    def __init__(self, number: int, uid: int, pid: int, sender: bytes, recipients: list[bytes], size: int) -> None:
+        self.number, self.uid, self.pid, self.size = number, uid, pid, size
+        self.sender, self.recipients = sender, recipients
+
+
+class Waiting:
+    """A preprocessed message found at start-up: when each channel is due (absent: that channel is finished)."""
+
+    __slots__ = ("due_s", "number")
+
+    def __init__(self, number: int, due_s: "Mapping[bytes, int]") -> None:
+        self.number, self.due_s = number, due_s
+
+
+class QueueStore:
+    """qmail's queue directory. All methods raise OSError (WriteFailed) when the disk does not do it."""
+
+    def __init__(self, disk: "Disk") -> None:
+        self._disk = disk
+
+    # ── S4: accepted ────────────────────────────────────────────────────────────────────────────────────
+
+    def accepted_numbers(self) -> "Iterator[int]":
+        """The messages in todo, bit by bit; strange names are left alone."""
+        for name in self._disk.each_name(b"todo"):
+            number = number_of(name)
+            if number is not None:
+                yield number
+
+    def read_accepted(self, number: int) -> Accepted:
+        """What is known of a message in todo. Raises BadRecord as well."""
+        path = b"todo/%d" % number
+        uid = pid = 0
+        sender: bytes | None = None
+        recipients = []
+        records = self._disk.read(path).split(b"\0")
+        for record in records[:-1]:  # what follows the last NUL was never ended, so it is no record
+            letter, value = record[:1], record[1:]
+            if letter == b"T":
+                recipients.append(value)
+            elif letter == b"F":
+                sender = value
+            elif letter == b"u" and value.isdigit():
+                uid = int(value)
+            elif letter == b"p" and value.isdigit():
+                pid = int(value)
+            elif letter not in (b"u", b"p"):
+                raise BadRecord(path)
+        if sender is None:
+            raise BadRecord(path)
+        mess = self.message_state(number)
+        if mess is None:
+            raise FileNotFoundError(2, "no message", split_path(b"mess", number))
+        return Accepted(number, uid, pid, sender, recipients, mess.size)
+
+    def write_preprocessed(self, number: int, sender: bytes, recipients: "Mapping[bytes, list[bytes]]") -> list[bytes]:
+        """info, local and remote of S5 beside todo, from scratch; what an earlier try left goes first.
+
+        Returns the paths that must be synced before `todo_done` commands may go to qmail-clean.
+        """
+        for kind in (LOCAL, REMOTE, b"info"):
+            self._disk.discard(split_path(kind, number))
+        self._disk.discard(b"bounce/%d" % number)  # of a life before a power cut: its recipients are tried anew
+        paths: list[bytes] = []
+        for channel, addresses in recipients.items():
+            path = split_path(channel, number)
+            self._disk.create(path, (b"".join([b"T%b\0" % address for address in addresses]),))
+            paths += (path, split_directory(channel, number))
+        info = split_path(b"info", number)
+        self._disk.create(info, (b"F%b\0" % sender,))
+        return [*paths, info, split_directory(b"info", number)]
+
+    def sync(self, paths: "Iterable[bytes]") -> None:
+        """Makes these durable."""
+        self._disk.sync(list(dict.fromkeys(paths)))
+
+    # ── S5: preprocessed ────────────────────────────────────────────────────────────────────────────────
+
+    def waiting(self) -> "Iterator[Waiting]":
+        """All preprocessed messages, at start-up; one that is still in todo will be preprocessed again instead.
+
+        A channel file's mtime is when it is due: now or in the past, but after a clean exit.
+        """
+        in_todo = set(self.accepted_numbers())
+        for part in range(SPLIT):
+            present = {
+                channel: {number_of(name) for name in self._disk.names(b"%b/%d" % (channel, part))}
+                for channel in CHANNELS
+            }
+            for name in self._disk.names(b"info/%d" % part):
+                number = number_of(name)
+                if number is None or number % SPLIT != part or number in in_todo:
+                    continue
+                due_s = {}
+                for channel in CHANNELS:
+                    if number in present[channel]:
+                        state = self._disk.state(split_path(channel, number))
+                        if state is not None:
+                            due_s[channel] = state.modified_s
+                yield Waiting(number, due_s)
+
+    def birth_and_sender(self, number: int) -> tuple[int, bytes]:
+        """When the message was first seen (info's mtime, so `touch` rejuvenates it) and its sender.
+
+        Raises BadRecord, FileNotFoundError.
+        """
+        path = split_path(b"info", number)
+        state = self._disk.state(path)
+        if state is None:
+            raise FileNotFoundError(2, "no info", path)
+        record = self._disk.read(path).split(b"\0", 1)[0]
+        if record[:1] != _INFO_SENDER:
+            raise BadRecord(path)
+        return state.modified_s, record[1:]
+
+    def recipients(self, number: int, channel: bytes) -> bytes:
+        """The channel file: records `T` (to do) or `D` (done), address, NUL."""
+        return self._disk.read(split_path(channel, number))
+
+    def mark_done(self, number: int, channel: bytes, offset: int) -> None:
+        """This recipient is finished. Not synced: after a power cut it may be delivered again, never forgotten."""
+        self._disk.write_at(split_path(channel, number), offset, b"D")
+
+    def channel_done(self, number: int, channel: bytes) -> None:
+        """Nobody waits in this channel any more."""
+        self._disk.discard(split_path(channel, number))
+
+    def save_due(self, number: int, channel: bytes, due_s: int) -> None:
+        """Remembers over a restart when the channel is due."""
+        self._disk.set_modified(split_path(channel, number), due_s)
+
+    # ── bounces ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def append_bounces(self, paragraphs: "Iterable[tuple[int, bytes]]") -> None:
+        """Failure texts, durable on return: only then may their recipients be marked done, or the sender might
+        never hear of it.
+        """
+        paths = [b"bounce"]
+        for number, paragraph in paragraphs:
+            path = b"bounce/%d" % number
+            self._disk.append(path, paragraph)
+            paths.append(path)
+        self.sync(paths)
+
+    def has_bounce(self, number: int) -> bool:
+        """Whether somebody could not be reached."""
+        return self._disk.state(b"bounce/%d" % number) is not None
+
+    def bounce_chunks(self, number: int) -> "Iterator[bytes]":
+        """The failure texts."""
+        return self._disk.read_chunks(b"bounce/%d" % number)
+
+    def message_chunks(self, number: int) -> "Iterator[bytes]":
+        """The message."""
+        return self._disk.read_chunks(split_path(b"mess", number))
+
+    def bounce_done(self, number: int) -> None:
+        """The bounce is queued, or must not be: forget the texts."""
+        self._disk.discard(b"bounce/%d" % number)
+
+    # ── the end ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def forget(self, number: int) -> None:
+        """Removes info. The message file may go (qmail-clean's `foop`) only when `end_paths` are synced."""
+        self._disk.discard(split_path(b"info", number))
+
+    def forget_leftovers(self, number: int) -> None:
+        """What a power cut may have left of a message without info and todo; then as after `forget`."""
+        for channel in CHANNELS:
+            self._disk.discard(split_path(channel, number))
+        self._disk.discard(b"bounce/%d" % number)
+
+    def end_paths(self, numbers: "Iterable[int]") -> list[bytes]:
+        """What must be synced before these messages' files are removed.
+
+        Their number is an inode number and will be somebody else's: if after a power cut an old info or todo
+        came back beside a new message, that one would go to the old one's recipients.
+        """
+        directories = {b"todo", b"intd", b"bounce"}
+        for number in numbers:
+            directories |= {split_directory(kind, number) for kind in (LOCAL, REMOTE, b"info")}
+        return sorted(directories)
+
+    # ── cleaning ────────────────────────────────────────────────────────────────────────────────────────
+
+    def message_numbers(self) -> "Iterator[int]":
+        """All message files there are, bit by bit."""
+        for part in range(SPLIT):
+            for name in self._disk.each_name(b"mess/%d" % part):
+                number = number_of(name)
+                if number is not None and number % SPLIT == part:
+                    yield number
+
+    def message_state(self, number: int) -> "FileState | None":
+        """The message file's size and times."""
+        return self._disk.state(split_path(b"mess", number))
+
+    def is_known(self, number: int) -> bool:
+        """Whether the message is accepted or preprocessed."""
+        return any(self._disk.state(path) for path in (split_path(b"info", number), b"todo/%d" % number))

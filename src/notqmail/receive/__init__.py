@@ -1,0 +1,1 @@
+"""How mail comes in: SMTP, injection, and what stands behind qmail-queue."""

@@ -1,0 +1,195 @@
+"""Putting messages into the queue, many at once: the only way mail is accepted.
+
+The order of the steps is the promise (docs/adr/0010). For each message of the batch:
+
+    pid/A   <- Received line and message        S1   no name that means anything
+    pid/B   <- envelope                         S1
+    link pid/A mess/N                           S2   N is A's inode number
+    sync: A, B, the mess directory              one sync for the whole batch
+    link pid/B todo/N                           S4   accepted, if this name survives ...
+    sync: the todo directory                    ... and now it does: answer
+
+After a power cut at any step a message is in S1, S2 or S4; S2 is collected after 36 hours. C's qmail-queue uses
+intd/N for the envelope; ours never needs it, since a todo file without intd is as legal (S4), and so a cut can not
+leave an envelope whose message is missing.
+"""
+
+import errno
+
+
+from notqmail.message.received import received_by_queue
+from notqmail.queue.layout import split_directory, split_path
+from notqmail.unix.durable import WriteFailed
+from notqmail.wire import queue_exit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from notqmail.unix.clock import Clock
+    from notqmail.unix.durable import Disk
+
+ADDRESS_MAX = 1_002  # bytes of one F or T address, as in qmail-queue
+_NAME_TRIES = 9
+
+
+class Refused(Exception):
+    """This message is not queued; `exit_code` says why, in qmail-queue(8)'s numbers."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(f"refused with {exit_code}")
+        self.exit_code = exit_code
+
+
+class Request:
+    """A message that wants into the queue.
+
+    `chunks` are the message's bytes and `addresses` the sender, then each recipient; both are read once, in this
+    order, and may raise Refused while being read. `invoked` is what the Received line says of the caller.
+    `number` is the message number once there is one, `exit_code` the answer.
+    """
+
+    __slots__ = ("addresses", "chunks", "envelope_name", "exit_code", "invoked", "number", "pid", "uid")
+
+    def __init__(
+        self, chunks: "Iterable[bytes]", addresses: "Iterable[bytes]", *, uid: int, pid: int, invoked: bytes
+    ) -> None:
+        self.chunks, self.addresses, self.uid, self.pid, self.invoked = chunks, addresses, uid, pid, invoked
+        self.number, self.envelope_name, self.exit_code = 0, b"", queue_exit.ACCEPTED
+
+
+class Enqueuer:
+    """The writer behind qmail-queue, one-shot and resident. `pid` and the clock make names under pid/ unique."""
+
+    def __init__(self, disk: "Disk", clock: "Clock", pid: int) -> None:
+        self._disk, self._clock, self._pid, self._count = disk, clock, pid, 0
+
+    def enqueue(self, requests: "Sequence[Request]") -> None:
+        """Queues all of them or says for each why not, in its `exit_code`; on return ACCEPTED means durable."""
+        staged = [request for request in requests if self._try(self._stage, request)]
+        if not staged:
+            return
+        paths = [b"todo"]
+        for request in staged:
+            paths += (split_path(b"mess", request.number), request.envelope_name)
+        paths += {split_directory(b"mess", request.number) for request in staged}
+        if not self._sync(paths[1:], staged):
+            for request in staged:
+                self._remove(request)
+            return
+        named = [request for request in staged if self._try(self._name, request)]
+        # A name that fails to become durable is left: qmail-send may have seen it already. The caller hears
+        # "temporary" and may send again: better twice than never.
+        self._sync(paths[:1], named)
+
+    def _try(self, step: "object", request: Request) -> bool:
+        assert callable(step)
+        try:
+            step(request)
+        except Refused as refused:
+            request.exit_code = refused.exit_code
+        return request.exit_code == queue_exit.ACCEPTED
+
+    def _sync(self, paths: "Sequence[bytes]", requests: "Sequence[Request]") -> bool:
+        try:
+            if requests:
+                self._disk.sync(paths)
+        except WriteFailed:
+            for request in requests:
+                request.exit_code = queue_exit.WRITE_FAILED
+            return False
+        return True
+
+    def _stage(self, request: Request) -> None:
+        """S1 and S2: message and envelope written, the message named by its inode number."""
+        top = received_by_queue(request.pid, request.invoked, self._clock.now_s())
+        message, number = self._create(_after(top, request.chunks))
+        try:
+            envelope, _ = self._create(_envelope(request))
+            try:
+                self._disk.link(message, split_path(b"mess", number))
+            except OSError as error:
+                self._forget(envelope)
+                raise Refused(queue_exit.NO_MESS_LINK) from error
+        finally:
+            self._forget(message)
+        request.number, request.envelope_name = number, envelope
+
+    def _create(self, chunks: "Iterable[bytes]") -> tuple[bytes, int]:
+        """A new file under pid/; a name already taken (by a process of the same number) is stepped over."""
+        for _ in range(_NAME_TRIES):
+            self._count += 1
+            name = b"pid/%d.%d.%d" % (self._pid, self._clock.now_s(), self._count)
+            try:
+                return name, self._disk.create(name, chunks, 0o644)
+            except FileExistsError:
+                continue
+            except WriteFailed as error:
+                raise Refused(queue_exit.WRITE_FAILED) from error
+            except OSError as error:
+                code = (
+                    queue_exit.WRITE_FAILED if error.errno in (errno.ENOSPC, errno.EDQUOT) else queue_exit.NO_PID_FILE
+                )
+                raise Refused(code) from error
+        raise Refused(queue_exit.NO_PID_FILE)
+
+    def _name(self, request: Request) -> None:
+        """S4: the envelope gets its name in todo."""
+        try:
+            self._disk.link(request.envelope_name, b"todo/%d" % request.number)
+        except OSError as error:
+            self._remove(request)
+            raise Refused(queue_exit.NO_TODO_LINK) from error
+        self._forget(request.envelope_name)
+
+    def _remove(self, request: Request) -> None:
+        """Takes back S2."""
+        self._forget(request.envelope_name)
+        self._forget(split_path(b"mess", request.number))
+
+    def _forget(self, path: bytes) -> None:
+        """Removes a file whose staying would do no harm."""
+        try:
+            self._disk.discard(path)
+        except OSError:
+            pass  # the disk is in trouble already; the collector will come after 36 hours
+
+
+def _after(first: bytes, chunks: "Iterable[bytes]") -> "Iterable[bytes]":
+    """`first`, then the chunks; a small message becomes one write."""
+    pending = first
+    for chunk in chunks:
+        if pending:
+            pending += chunk
+            if len(pending) < 65_536:
+                continue
+            yield pending
+            pending = b""
+        else:
+            yield chunk
+    if pending:
+        yield pending
+
+
+def _envelope(request: Request) -> "Iterator[bytes]":
+    """The file in todo, bit by bit: u, p, F and T records, each ended by NUL. Raises Refused."""
+    pending = b"u%d\0p%d\0" % (request.uid, request.pid)
+    letter = b"F"
+    for address in request.addresses:
+        if len(address) > ADDRESS_MAX:
+            raise Refused(queue_exit.ADDRESS_TOO_LONG)
+        pending += letter + address + b"\0"
+        letter = b"T"
+        if len(pending) > 32_768:
+            yield pending
+            pending = b""
+    yield pending
+
+
+def invoked_by(uid: int, uids: "dict[str, int] | None") -> bytes:
+    """What the Received line says of the caller's uid; `uids` are the classic accounts, None in single-user mode."""
+    if uids is not None:
+        for role, words in (("alias", b"by alias"), ("daemon", b"from network"), ("send", b"for bounce")):
+            if uids.get(role) == uid:
+                return words
+    return b"by uid %d" % uid

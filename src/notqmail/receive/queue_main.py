@@ -1,0 +1,72 @@
+"""Starting the resident qmail-queue: rights, socket, signals; then the loop of queue_serve.py."""
+
+import gc
+import os
+import signal
+
+from notqmail.queue.layout import queue_directory
+from notqmail.receive.queue_serve import QueueServer, listen
+from notqmail.unix.accounts import MissingAccount, accounts_for, become
+from notqmail.unix.clock import Clock
+from notqmail.unix.durable import Disk, load_syncfs
+from notqmail.unix.mains import PERMANENT, TEMPORARY, complain
+
+
+def serve(home: bytes, arguments: list[str]) -> int:
+    """Serves until TERM. `--lifeline FD` ends it when that descriptor reaches its end. Returns an exit code.
+
+    As root it becomes the queue's owner before it reads a byte from anybody.
+    """
+    lifeline_fd = -1
+    if arguments[:1] == ["--lifeline"] and len(arguments) == 2 and arguments[1].isdigit():
+        lifeline_fd = int(arguments[1])
+    elif arguments:
+        complain("usage: qmail-queue --serve [--lifeline FD]")
+        return PERMANENT
+    try:
+        accounts = accounts_for(home)
+    except MissingAccount as missing:
+        complain(str(missing))
+        return TEMPORARY
+    try:
+        _own_run_directory(home, accounts.uids["queue"], accounts.gids["queue"])
+        become(accounts.uids["queue"], accounts.gids["queue"])
+        os.umask(0o033)
+        os.chdir(queue_directory(home))
+        listener = listen(home)
+    except BlockingIOError:
+        complain("qmail-queue: fatal: another qmail-queue --serve already runs for this home")
+        return TEMPORARY
+    except OSError as error:
+        complain(f"qmail-queue: fatal: cannot serve {os.fsdecode(home)}: {error.strerror}: {error.filename!r}")
+        return TEMPORARY
+    server = QueueServer(
+        home, Disk(syncfs=load_syncfs()), Clock(), listener,
+        uids=None if accounts.single_user else dict(accounts.uids), lifeline_fd=lifeline_fd,
+    )  # fmt: skip
+
+    def stop(*_: object) -> None:
+        server.stopping = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(wake_write)
+    server.watch(wake_read)
+    gc.collect()
+    gc.freeze()
+    gc.disable()  # nothing here makes cycles; a pause would be everybody's pause
+    complain("qmail-queue: serving")
+    server.run()
+    return 0
+
+
+def _own_run_directory(home: bytes, uid: int, gid: int) -> None:
+    """HOME/run must exist and be the queue owner's, who makes the socket in it."""
+    run = os.path.join(home, b"run")
+    try:
+        os.mkdir(run, 0o755)
+    except FileExistsError:
+        return
+    if os.geteuid() == 0:
+        os.chown(run, uid, gid)

@@ -1,0 +1,257 @@
+"""qmail-queue's resident face: the queue's one writer, taking packages over a Unix socket (architecture 3).
+
+Strategy: one process, one thread, no event loop. Each turn takes whatever packages have arrived on any connection
+and queues them together with two syncs (enqueue.py). While the disk works the next ones gather in the sockets, so
+the busier it is the more a sync carries, and a lone message never waits. A thread that synced beside this one
+would starve on the interpreter's lock; that is why this process does nothing else.
+
+Who called is what the kernel says (SO_PEERCRED), never what the caller says.
+"""
+
+import errno
+import os
+import select
+import socket
+import struct
+
+from notqmail.queue import trigger
+from notqmail.queue.client import socket_path
+from notqmail.queue.layout import queue_directory
+from notqmail.receive.enqueue import Enqueuer, Refused, Request, invoked_by
+from notqmail.unix.mains import complain
+from notqmail.wire import queue_exit
+from notqmail.wire.netstring import BadNetstring, encode
+from notqmail.wire.qmqp import PackageReader, decode_package
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from notqmail.unix.clock import Clock
+    from notqmail.unix.durable import Disk
+
+CONNECTIONS_MAX = 1_000
+PACKAGE_MAX = 16_777_216  # bytes in one frame: a small message and some 400,000 recipients
+BATCH_MAX = 256  # messages a sync: beyond it the gain is small and the first one waits longer
+_READ_BYTES = 262_144
+_ANSWER_UNREAD_MAX = 1_048_576  # a client that reads no answers is dropped
+_DESCRIPTORS_MAX = 8  # in one message from the kernel; a package brings at most one
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
+
+
+class _Client:
+    """A connection: whose it is, what it has sent, what it has not read yet."""
+
+    __slots__ = ("descriptors", "out", "pid", "reader", "resident", "socket", "uid")
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket = connection
+        raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        self.pid, self.uid, _ = _CREDENTIALS.unpack(raw)
+        self.reader = PackageReader(limit=PACKAGE_MAX)
+        self.resident = False
+        self.descriptors: list[int] = []
+        self.out = b""
+
+
+class QueueServer:
+    """The loop. `accounts` maps roles to uids (None in single-user mode); `lifeline_fd` ends it at end of file."""
+
+    def __init__(
+        self, home: bytes, disk: "Disk", clock: "Clock", listener: socket.socket, *,
+        uids: "dict[str, int] | None", lifeline_fd: int = -1,
+    ) -> None:  # fmt: skip
+        self._queue, self._uids, self._listener, self._lifeline_fd = (
+            queue_directory(home),
+            uids,
+            listener,
+            lifeline_fd,
+        )
+        self._enqueuer = Enqueuer(disk, clock, os.getpid())
+        self._clients: dict[int, _Client] = {}
+        self._serial = os.getpid()  # numbers of residents' messages: as unique as process numbers are
+        self._poll = select.epoll()
+        self._poll.register(listener.fileno(), select.EPOLLIN)
+        if lifeline_fd >= 0:
+            self._poll.register(lifeline_fd, select.EPOLLIN | select.EPOLLHUP)
+        self.stopping = False
+        self._accepting = True
+
+    def watch(self, descriptor: int) -> None:
+        """A descriptor whose becoming readable only ends the waiting (signals)."""
+        self._poll.register(descriptor, select.EPOLLIN | select.EPOLLET)
+
+    def run(self) -> None:
+        """Serves until `stopping` is set (by a signal handler) or the lifeline ends; finishes what it has begun."""
+        while not self.stopping:
+            self.turn()
+        for client in list(self._clients.values()):
+            self._drop(client)
+
+    def turn(self, timeout_s: float = -1) -> None:
+        """One round: wait, read, queue, answer."""
+        batch: list[tuple[_Client, Request, int]] = []
+        try:
+            events = self._poll.poll(timeout_s, BATCH_MAX)
+        except InterruptedError:
+            return
+        for descriptor, event in events:
+            if descriptor == self._listener.fileno():
+                self._accept()
+            elif descriptor == self._lifeline_fd:
+                self.stopping = True
+            elif client := self._clients.get(descriptor):
+                if event & select.EPOLLOUT:
+                    self._flush(client)
+                if event & ~select.EPOLLOUT:
+                    self._read(client, batch)
+        if batch:
+            self._queue_batch(batch)
+
+    def _queue_batch(self, batch: "list[tuple[_Client, Request, int]]") -> None:
+        for start in range(0, len(batch), BATCH_MAX):
+            part = batch[start : start + BATCH_MAX]
+            self._enqueuer.enqueue([request for _, request, _ in part])
+            trigger.pull(self._queue)
+            for client, request, descriptor in part:
+                if descriptor >= 0:
+                    os.close(descriptor)
+                client.out += _answer(request)
+            for client in {id(client): client for client, _, _ in part}.values():
+                self._flush(client)
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                self._pause_accepting()
+            return
+        connection.setblocking(False)
+        client = _Client(connection)
+        self._clients[connection.fileno()] = client
+        self._poll.register(connection.fileno(), select.EPOLLIN)
+        if len(self._clients) >= CONNECTIONS_MAX:
+            self._pause_accepting()
+
+    def _pause_accepting(self) -> None:
+        """The rest waits in the listen queue until a connection ends."""
+        if self._accepting:
+            complain(f"qmail-queue: warning: {len(self._clients)} connections: new ones have to wait")
+            self._poll.modify(self._listener.fileno(), 0)
+            self._accepting = False
+
+    def _drop(self, client: _Client) -> None:
+        self._clients.pop(client.socket.fileno(), None)
+        for descriptor in client.descriptors:
+            os.close(descriptor)
+        client.descriptors.clear()
+        client.socket.close()  # also leaves the poll
+        if not self._accepting and not self.stopping:
+            self._poll.modify(self._listener.fileno(), select.EPOLLIN)
+            self._accepting = True
+
+    def _read(self, client: _Client, batch: "list[tuple[_Client, Request, int]]") -> None:
+        try:
+            data, descriptors, _, _ = socket.recv_fds(client.socket, _READ_BYTES, _DESCRIPTORS_MAX)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data, descriptors = b"", []
+        client.descriptors += descriptors
+        if not data:
+            self._drop(client)
+            return
+        try:
+            for body in client.reader.receive(data):
+                if body == b"!":
+                    client.resident = True
+                else:
+                    batch.append(self._request(client, body))
+        except BadNetstring as bad:
+            complain(f"qmail-queue: warning: uid {client.uid} pid {client.pid} broke the protocol: {bad}")
+            client.out += encode(queue_exit.report_for_exit(queue_exit.BAD_ENVELOPE).encode())
+            self._flush(client)
+            if client.socket.fileno() >= 0:
+                self._poll.modify(client.socket.fileno(), 0)
+                client.socket.shutdown(socket.SHUT_RD)
+
+    def _request(self, client: _Client, body: bytes) -> "tuple[_Client, Request, int]":
+        package = decode_package(body)
+        descriptor = -1
+        if package.message is None:
+            if not client.descriptors:
+                raise BadNetstring("no descriptor came with the message")
+            descriptor = client.descriptors.pop(0)
+            chunks: Iterator[bytes] = _file_chunks(descriptor, package.length)
+        else:
+            chunks = iter((package.message,))
+        pid = client.pid
+        if client.resident:
+            self._serial += 1
+            pid = self._serial
+        request = Request(
+            chunks, [package.sender, *package.recipients], uid=client.uid, pid=pid,
+            invoked=invoked_by(client.uid, self._uids),
+        )  # fmt: skip
+        if any(b"\0" in address for address in request.addresses):
+            raise BadNetstring("NUL in an address")
+        return client, request, descriptor
+
+    def _flush(self, client: _Client) -> None:
+        if client.socket.fileno() < 0:
+            return
+        try:
+            sent = client.socket.send(client.out) if client.out else 0
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            self._drop(client)
+            return
+        client.out = client.out[sent:]
+        if len(client.out) > _ANSWER_UNREAD_MAX:
+            self._drop(client)
+            return
+        self._poll.modify(client.socket.fileno(), select.EPOLLIN | (select.EPOLLOUT if client.out else 0))
+
+
+def _answer(request: Request) -> bytes:
+    if request.exit_code == queue_exit.ACCEPTED:
+        return encode(b"Kok qp %d" % request.pid)
+    return encode(queue_exit.report_for_exit(request.exit_code).encode())
+
+
+def _file_chunks(descriptor: int, length: int) -> "Iterator[bytes]":
+    """The message out of the caller's file, by position: whatever offset it has, and whatever it does meanwhile."""
+    position = 0
+    while position < length:
+        try:
+            chunk = os.pread(descriptor, min(1_048_576, length - position), position)
+        except OSError as error:
+            raise Refused(queue_exit.READ_FAILED) from error
+        if not chunk:
+            raise Refused(queue_exit.READ_FAILED)  # shorter than promised
+        position += len(chunk)
+        yield chunk
+
+
+def listen(home: bytes) -> socket.socket:
+    """The listening socket HOME/run/qmail-queue, open to every user as the setuid qmail-queue was.
+
+    Raises OSError; BlockingIOError when another writer already serves this home.
+    """
+    import fcntl
+
+    path = socket_path(home)
+    lock = os.open(path + b".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held as long as the process lives
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass  # first start in this home
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(path)
+    os.chmod(path, 0o666)
+    listener.listen(1_024)
+    listener.setblocking(False)
+    return listener

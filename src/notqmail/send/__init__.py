@@ -1,0 +1,1 @@
+"""What happens to queued mail: routing, schedule, channels, bounces, cleaning."""

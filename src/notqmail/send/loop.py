@@ -1,0 +1,233 @@
+"""qmail-send's loop: waits for what may happen, then lets the rooms do their part, in C's order.
+
+One turn: signals; commands out; reports in; a batch of todo; deliveries begin; messages end; a bit of cleaning.
+Nothing here decides about mail.
+"""
+
+import os
+import select
+
+from notqmail.queue.layout import CLEANUP_AGE_S
+from notqmail.send.channels import Channel, SpawnerLost
+from notqmail.send.cleaner_link import CleanerLost
+from notqmail.send.schedule import CLEANUP_S, FOREVER_S, FUZZ_S
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Wait = Callable[[list[int], list[int], int], set[int]]
+
+    from notqmail.queue.store import QueueStore
+    from notqmail.send.cleaner_link import CleanerLink
+    from notqmail.send.log import Log
+    from notqmail.send.sender import Sender
+    from notqmail.send.todo import Preprocessor
+    from notqmail.unix.clock import Clock
+
+_CLEAN_A_TURN = 20  # message files looked at
+_ENDED_MAX = 256  # ended messages that may wait for a sync of others; beyond it they get one of their own
+
+
+def poll_wait(wakeup_fd: int) -> "Wait":
+    """The real waiting: for these descriptors, a signal (`wakeup_fd`) or the seconds to pass; says which are ready."""
+
+    def wait(readable: list[int], writable: list[int], timeout_s: int) -> set[int]:
+        poll = select.poll()
+        for descriptor in (*readable, wakeup_fd):
+            poll.register(descriptor, select.POLLIN)
+        for descriptor in writable:
+            poll.register(descriptor, select.POLLOUT)
+        ready = {descriptor for descriptor, _ in poll.poll(timeout_s * 1_000)}
+        if wakeup_fd in ready:
+            os.read(wakeup_fd, 4_096)
+        return ready
+
+    return wait
+
+
+class Trigger:
+    """lock/trigger's read side; `descriptor` changes with each `rearm`."""
+
+    def __init__(self, listen: "Callable[[], int]") -> None:
+        self._listen, self.descriptor = listen, -1
+
+    def rearm(self) -> None:
+        """Opens it anew, so that every pull from now on is seen. Without a fifo only the clock remains."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+        try:
+            self.descriptor = self._listen()
+        except OSError:
+            self.descriptor = -1
+
+
+class Flags:
+    """What signals asked for since the last turn."""
+
+    __slots__ = ("exit", "reread", "run")
+
+    def __init__(self) -> None:
+        self.exit = self.reread = self.run = False
+
+
+class Loop:
+    """Everything wired together. `turn` is one round; `run` is rounds until a clean exit is possible."""
+
+    def __init__(
+        self, *, store: "QueueStore", log: "Log", clock: "Clock", sender: "Sender", preprocessor: "Preprocessor",
+        cleaner: "CleanerLink", trigger: Trigger, flags: Flags, reread: "Callable[[], None]", wait: "Wait",
+    ) -> None:  # fmt: skip
+        self._store, self._log, self._clock, self._sender = store, log, clock, sender
+        self._preprocessor, self._cleaner, self._trigger = preprocessor, cleaner, trigger
+        self._flags, self._reread, self._wait_for = flags, reread, wait
+        self._walk: Iterator[int] | None = None
+        self._next_walk_s = 0
+        self._pulled = False
+
+    def run(self) -> None:
+        """Until TERM (or a lost child) and no delivery is under way."""
+        while not (self._sender.exiting and self._sender.may_exit()):
+            self.turn()
+        self._finish_ended()
+        self._sender.save_schedule()
+        self._log.line(b"status: exiting")
+        self._log.flush()
+
+    def turn(self) -> None:
+        """Waits, then one round."""
+        self._obey_flags()
+        self._log.flush()
+        ready = self._wait(self._timeout_s(self._clock.now_s()))
+        now_s = self._clock.now_s()
+        for channel in self._sender.channels.values():
+            self._exchange(channel, now_s, readable=channel.reports_fd in ready)
+        if self._trigger.descriptor in ready:
+            self._pulled = True
+        if not self._sender.exiting:
+            self._preprocess(now_s)
+        self._sender.start_deliveries(now_s)
+        for channel in self._sender.channels.values():
+            self._exchange(channel, now_s, readable=False)
+        self._sender.end_messages(now_s)
+        if not self._sender.exiting:
+            self._clean(now_s)
+        if len(self._sender.ended) >= _ENDED_MAX or self._timeout_s(now_s):
+            self._finish_ended()
+
+    def _obey_flags(self) -> None:
+        if self._flags.run:
+            self._flags.run = False
+            self._sender.make_all_due()
+        if self._flags.reread:
+            self._flags.reread = False
+            self._reread()
+        if self._flags.exit:
+            self._sender.exiting = True
+
+    def _timeout_s(self, now_s: int) -> int:
+        """How long there is nothing to do by ourselves; 0 when there is something now."""
+        if self._sender.exiting:
+            return FOREVER_S
+        if self._preprocessor.looking or self._pulled or self._walk is not None:
+            return 0
+        due_s = [now_s + FOREVER_S, self._preprocessor.next_look_s, self._next_walk_s]
+        next_due_s = self._sender.next_due_s()
+        if next_due_s is not None:
+            due_s.append(next_due_s)
+        wait_s = min(due_s) - now_s
+        return wait_s + FUZZ_S if wait_s > 0 else 0
+
+    def _wait(self, timeout_s: int) -> set[int]:
+        living = [channel for channel in self._sender.channels.values() if channel.alive]
+        readable = [channel.reports_fd for channel in living]
+        if self._trigger.descriptor >= 0 and not self._pulled and not self._preprocessor.looking:
+            readable.append(self._trigger.descriptor)
+        return self._wait_for(readable, [channel.commands_fd for channel in living if channel.unsent], timeout_s)
+
+    def _exchange(self, channel: Channel, now_s: int, *, readable: bool) -> None:
+        if not channel.alive:
+            return
+        try:
+            channel.push()
+            if readable:
+                self._sender.take_reports(channel, channel.reports(), now_s)
+        except SpawnerLost:
+            channel.alive = False
+            self._sender.exiting = True
+            self._log.alert(b"oh no! lost spawn connection! dying...")
+
+    def _preprocess(self, now_s: int) -> None:
+        if not self._preprocessor.looking:
+            if not (self._pulled or now_s >= self._preprocessor.next_look_s):
+                return
+            self._pulled = False
+            self._preprocessor.look(now_s)
+        ended = self._sender.ended
+        try:
+            preprocessed = self._preprocessor.turn(self._store.end_paths(ended) if ended else ())
+            if preprocessed is None:
+                return
+            self._sender.add(preprocessed, now_s)
+            if ended:
+                self._remove_ended()  # their names rode in the batch's sync
+        except CleanerLost:
+            self._lost_cleaner()
+        except OSError:
+            self._log.warning(b"trouble writing to the queue, will look into todo again")
+
+    def _finish_ended(self) -> None:
+        if not self._sender.ended:
+            return
+        try:
+            self._store.sync(self._store.end_paths(self._sender.ended))
+        except OSError:
+            self._log.warning(b"trouble syncing the queue; finished messages stay for now")
+            return
+        try:
+            self._remove_ended()
+        except CleanerLost:
+            self._lost_cleaner()
+
+    def _remove_ended(self) -> None:
+        """Their names are gone for good: now the files. What fails here is collected after 36 hours."""
+        numbers, self._sender.ended = self._sender.ended, []
+        removed = self._cleaner.remove([b"foop/%d" % number for number in numbers])
+        for number, gone in zip(numbers, removed, strict=True):
+            if not gone:
+                self._log.warning(b"qmail-clean unable to clean up foop/%d" % number)
+
+    def _lost_cleaner(self) -> None:
+        if not self._sender.exiting:
+            self._log.alert(b"oh no! lost qmail-clean connection! dying...")
+        self._sender.exiting = True
+        self._sender.ended = []  # collected after 36 hours
+
+    def _clean(self, now_s: int) -> None:
+        """A bit of the walk through mess: files that no writer and no message owns any more."""
+        if self._walk is None:
+            if now_s < self._next_walk_s:
+                return
+            self._walk = self._store.message_numbers()
+        try:
+            for _ in range(_CLEAN_A_TURN):
+                number = next(self._walk, None)
+                if number is None:
+                    self._walk = None
+                    self._next_walk_s = now_s + CLEANUP_S
+                    return
+                self._collect(number, now_s)
+        except OSError:
+            self._walk = None
+            self._next_walk_s = now_s + CLEANUP_S
+            self._log.warning(b"trouble reading mess; stale files stay for now")
+        except CleanerLost:
+            self._lost_cleaner()
+
+    def _collect(self, number: int, now_s: int) -> None:
+        state = self._store.message_state(number)
+        if state is None or now_s <= state.accessed_s + CLEANUP_AGE_S or number in self._sender.ended:
+            return
+        if not self._store.is_known(number):
+            self._store.forget_leftovers(number)
+            self._sender.ended.append(number)  # its file goes after the next sync, like every other

@@ -1,0 +1,144 @@
+"""qmail-send: everything it needs at its start, then its loop (qmail-send(8)).
+
+Descriptors, from qmail-start: 0 log out; 1 and 2 qmail-lspawn's commands and reports; 3 and 4 qmail-rspawn's;
+5 and 6 qmail-clean's.
+"""
+
+import fcntl
+import gc
+import os
+import signal
+
+from notqmail.control.files import Missing
+from notqmail.control.send_settings import SendSettings
+from notqmail.queue import trigger
+from notqmail.queue.client import open_submission
+from notqmail.queue.layout import SENDMUTEX, queue_directory
+from notqmail.queue.store import LOCAL, REMOTE, QueueStore
+from notqmail.send.bounces import Bouncer
+from notqmail.send.channels import Channel
+from notqmail.send.cleaner_link import CleanerLink
+from notqmail.send.log import Log
+from notqmail.send.loop import Flags, Loop, Trigger, poll_wait
+from notqmail.send.sender import Sender
+from notqmail.send.todo import Preprocessor
+from notqmail.unix.controls import Unreadable, control_reader
+from notqmail.unix.durable import Disk, load_syncfs
+from notqmail.unix.mains import TEMPORARY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from notqmail.unix.clock import Clock
+
+LOG_FD, CLEAN_COMMANDS_FD, CLEAN_REPLIES_FD = 0, 5, 6
+_SPAWNERS = ((LOCAL, 1, 2), (REMOTE, 3, 4))
+
+
+class CannotStart(Exception):
+    """str() is the end of the line `alert: cannot start: ...`."""
+
+
+def serve(home: bytes, environ: "Mapping[bytes, bytes]", clock: "Clock") -> int:
+    """Runs qmail-send on descriptors 0 to 6 until a clean exit; returns the exit code."""
+    log = Log(LOG_FD)
+    try:
+        loop = _build(home, environ, clock, log)
+    except CannotStart as reason:
+        log.alert(b"cannot start: " + str(reason).encode())
+        return TEMPORARY
+    gc.collect()
+    gc.freeze()
+    loop.run()
+    return 0
+
+
+def _build(home: bytes, environ: "Mapping[bytes, bytes]", clock: "Clock", log: Log) -> Loop:
+    read = control_reader(home)
+    try:
+        os.chdir(home)
+    except OSError:
+        raise CannotStart("unable to switch to home directory") from None
+    try:
+        settings = SendSettings(read)
+    except (Missing, Unreadable) as trouble:
+        raise CannotStart(f"unable to read controls: {trouble}") from None
+    try:
+        os.chdir(queue_directory(home))
+    except OSError:
+        raise CannotStart("unable to switch to queue directory") from None
+    os.umask(0o077)
+    _take_mutex()
+    channels = _channels(settings)
+    store, cleaner = QueueStore(Disk(syncfs=load_syncfs())), CleanerLink(CLEAN_COMMANDS_FD, CLEAN_REPLIES_FD)
+    bouncer = Bouncer(
+        store, log, clock, lambda: open_submission(home, environ, resident=True),
+        bounce_from=settings.bounce_from, bounce_host=settings.bounce_host,
+        double_bounce_recipient=settings.double_bounce_recipient,
+    )  # fmt: skip
+    fifo = Trigger(lambda: trigger.listen(b"."))
+    preprocessor = Preprocessor(store, log, cleaner, settings.routing, fifo.rearm)
+    sender = Sender(
+        store, log, channels, bouncer, lifetime_s=settings.lifetime_s,
+        shown_address=lambda address: preprocessor.routing.strip_virtual_prefix(address),
+    )  # fmt: skip
+
+    def reread() -> None:
+        try:
+            preprocessor.routing = preprocessor.routing.reread(read)
+        except (Missing, Unreadable) as trouble:
+            log.alert(b"unable to reread controls: " + str(trouble).encode())
+
+    flags = Flags()
+    wakeup_fd = _catch_signals(flags)
+    fifo.rearm()
+    try:
+        sender.load(clock.now_s())
+    except OSError as error:
+        raise CannotStart(f"unable to read the queue: {error.strerror}") from None
+    sender.log_status()
+    return Loop(
+        store=store, log=log, clock=clock, sender=sender, preprocessor=preprocessor, cleaner=cleaner, trigger=fifo,
+        flags=flags, reread=reread, wait=poll_wait(wakeup_fd),
+    )  # fmt: skip
+
+
+def _take_mutex() -> None:
+    """One qmail-send a queue: the lock is held as long as this process lives."""
+    try:
+        mutex = os.open(SENDMUTEX, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        raise CannotStart("unable to open mutex") from None
+    try:
+        fcntl.flock(mutex, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise CannotStart("qmail-send is already running") from None
+
+
+def _channels(settings: SendSettings) -> list[Channel]:
+    """Each spawner first says how many slots it has."""
+    wanted = {LOCAL: settings.concurrency_local, REMOTE: settings.concurrency_remote}
+    channels = []
+    for name, commands_fd, reports_fd in _SPAWNERS:
+        try:
+            hello = os.read(reports_fd, 1)
+        except OSError:
+            hello = b""
+        if not hello:
+            raise CannotStart("hath the daemon spawn no fire?")
+        os.set_blocking(commands_fd, False)
+        os.set_blocking(reports_fd, False)
+        channels.append(Channel(name, min(wanted[name], hello[0]), commands_fd, reports_fd))
+    return channels
+
+
+def _catch_signals(flags: Flags) -> int:
+    """TERM, ALRM, HUP set flags; the returned descriptor becomes readable so that the loop looks at them."""
+    for number, name in ((signal.SIGTERM, "exit"), (signal.SIGALRM, "run"), (signal.SIGHUP, "reread")):
+        signal.signal(number, lambda *_, name=name: setattr(flags, name, True))
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(wake_write)
+    return wake_read

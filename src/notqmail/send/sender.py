@@ -1,0 +1,266 @@
+"""qmail-send's heart: which message is due on which channel, which delivery runs, what a report changes.
+
+No descriptor is waited for here (loop.py does that) and no file is named (queue/store.py does). The rules are C's:
+a message is in at most one pass of a channel; a pass reads the recipients in order while slots are free; a job ends
+when its last delivery has reported; then the channel is finished or due again by the schedule; when both channels
+are finished the failures are bounced and the message ends.
+"""
+
+import heapq
+
+from notqmail.message.bounce_text import bounce_paragraph
+from notqmail.queue.store import CHANNELS, BadRecord
+from notqmail.send import jobs
+from notqmail.send.channels import Attempt, Channel
+from notqmail.send.jobs import Job
+from notqmail.send.log import safe
+from notqmail.send.schedule import TROUBLE_S, is_dying, next_retry_s
+from notqmail.wire.reports import PERMANENT, SUCCESS, Report, permanent
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from notqmail.queue.store import QueueStore
+    from notqmail.send.bounces import Bouncer
+    from notqmail.send.log import Log
+    from notqmail.send.todo import Preprocessed
+
+_DYING = b"I'm not going to try again; this message has been in the queue too long.\n"
+_BIT = {channel: 1 << index for index, channel in enumerate(CHANNELS)}
+
+
+class Sender:
+    """All messages that wait, and what is being done about them."""
+
+    def __init__(
+        self, store: "QueueStore", log: "Log", channels: "Iterable[Channel]", bouncer: "Bouncer", *,
+        lifetime_s: int, shown_address: "Callable[[bytes], bytes]",
+    ) -> None:  # fmt: skip
+        self._store, self._log, self._bouncer = store, log, bouncer
+        self._lifetime_s, self._shown_address = lifetime_s, shown_address
+        self.channels = {channel.name: channel for channel in channels}
+        self._unfinished: dict[int, int] = {}  # message number -> bits of the channels that still have somebody
+        self._fresh: dict[int, tuple[int, bytes]] = {}  # birth and sender of messages not yet tried
+        self._done: list[tuple[int, int]] = []  # (due, number): both channels finished, to be ended
+        self.ended: list[int] = []  # forgotten; their files may go after a sync (QueueStore.end_paths)
+        self._last_delivery = 0
+        self.exiting = False
+
+    # ── messages come ───────────────────────────────────────────────────────────────────────────────────
+
+    def load(self, now_s: int) -> None:
+        """Start-up: what waits in the queue. Raises OSError."""
+        for waiting in self._store.waiting():
+            self._add(waiting.number, waiting.due_s, now_s)
+
+    def add(self, messages: "Iterable[Preprocessed]", now_s: int) -> None:
+        """Newly preprocessed messages, due now."""
+        for message in messages:
+            self._fresh[message.number] = (now_s, message.sender)
+            self._add(message.number, dict.fromkeys(message.channels, now_s), now_s)
+
+    def _add(self, number: int, due_s: "Mapping[bytes, int]", now_s: int) -> None:
+        bits = 0
+        for name, due in due_s.items():
+            bits |= _BIT[name]
+            heapq.heappush(self.channels[name].heap, (due, number))
+        if bits:
+            self._unfinished[number] = bits
+        else:
+            heapq.heappush(self._done, (now_s, number))
+
+    def make_all_due(self) -> None:
+        """ALRM: every waiting message is due now."""
+        for channel in self.channels.values():
+            channel.heap = sorted((0, number) for _, number in channel.heap)
+
+    # ── deliveries begin ────────────────────────────────────────────────────────────────────────────────
+
+    def start_deliveries(self, now_s: int) -> None:
+        """Fills the free slots of every channel, as far as anything is due."""
+        for channel in self.channels.values():
+            while channel.may_start and not self.exiting:
+                job = channel.reading or self._next_job(channel, now_s)
+                if job is None:
+                    break
+                self._start_next(channel, job, now_s)
+
+    def _next_job(self, channel: Channel, now_s: int) -> Job | None:
+        while channel.heap and channel.heap[0][0] <= now_s:
+            _, number = heapq.heappop(channel.heap)
+            try:
+                if number in self._fresh:
+                    birth_s, sender = self._fresh.pop(number)
+                else:
+                    birth_s, sender = self._store.birth_and_sender(number)
+                records = self._store.recipients(number, channel.name)
+            except (OSError, BadRecord):
+                self._log.warning(b"trouble opening %b/%d; will try again later" % (channel.name, number))
+                heapq.heappush(channel.heap, (now_s + TROUBLE_S, number))
+                continue
+            channel.reading = Job(
+                number, channel, sender, next_retry_s(birth_s, now_s, channel.name), records,
+                dying=is_dying(birth_s, now_s, self._lifetime_s),
+            )  # fmt: skip
+            return channel.reading
+        return None
+
+    def _start_next(self, channel: Channel, job: Job, now_s: int) -> None:
+        try:
+            recipient = job.next_recipient()
+        except jobs.BadRecord:
+            self._log.warning(b"unknown record type in %b/%d!" % (channel.name, job.number))
+            channel.reading = None
+            self._close_if_idle(job, now_s)
+            return
+        if recipient is None:
+            job.exhausted = True
+            channel.reading = None
+            self._close_if_idle(job, now_s)
+            return
+        offset, address = recipient
+        self._last_delivery += 1
+        job.open += 1
+        job.undone += 1
+        channel.start(Attempt(self._last_delivery, job, offset, address))
+        self._log.line(
+            b"starting delivery %d: msg %d to %b %b" % (self._last_delivery, job.number, channel.name, safe(address))
+        )
+        self.log_status()
+
+    # ── reports come ────────────────────────────────────────────────────────────────────────────────────
+
+    def take_reports(self, channel: Channel, reports: "list[tuple[int, Report | None]]", now_s: int) -> None:
+        """Deliveries have ended. Failure texts are durable before any recipient is marked done."""
+        ended: list[tuple[Attempt, Report | None]] = []
+        for slot, report in reports:
+            attempt = channel.take(slot)
+            if attempt is None:
+                self._log.warning(b"internal error: delivery report out of range")
+                continue
+            if report is not None and attempt.job.dying and report.kind not in (SUCCESS, PERMANENT):
+                report = permanent(report.text + _DYING)
+            ended.append((attempt, report))
+        told = self._record_failures(ended)
+        for attempt, report in ended:
+            self._log_report(attempt, report)
+            final = report is not None and (report.succeeded or (report.kind == PERMANENT and told))
+            self._end_attempt(attempt, now_s, final=final)
+            self.log_status()
+
+    def _record_failures(self, ended: "list[tuple[Attempt, Report | None]]") -> bool:
+        failures = [
+            (attempt.job.number, bounce_paragraph(self._shown_address(attempt.address), report.text))
+            for attempt, report in ended
+            if report is not None and report.kind == PERMANENT
+        ]
+        if not failures:
+            return True
+        try:
+            self._store.append_bounces(failures)
+        except OSError:
+            # Their recipients stay undone and are tried again: the sender hears of it when the disk works.
+            self._log.alert(b"unable to append to bounce message; will try those recipients again")
+            return False
+        return True
+
+    def _log_report(self, attempt: Attempt, report: Report | None) -> None:
+        if report is None:
+            self._log.line(b"delivery %d: report mangled, will defer" % attempt.number)
+            return
+        word = {SUCCESS: b"success", PERMANENT: b"failure"}.get(report.kind, b"deferral")
+        self._log.line(b"delivery %d: %b: %b" % (attempt.number, word, safe(report.text)))
+
+    def _end_attempt(self, attempt: Attempt, now_s: int, *, final: bool) -> None:
+        job = attempt.job
+        job.open -= 1
+        if final:
+            job.undone -= 1
+            if not (job.finished and job.open == 0):  # else the whole file goes at once
+                try:
+                    self._store.mark_done(job.number, job.channel.name, attempt.offset)
+                except OSError:
+                    self._log.warning(b"trouble marking %b/%d; message will be delivered twice!"
+                                      % (job.channel.name, job.number))  # fmt: skip
+        self._close_if_idle(job, now_s)
+
+    def _close_if_idle(self, job: Job, now_s: int) -> None:
+        channel = job.channel
+        if job.open or channel.reading is job:
+            return
+        due_s = job.retry_s
+        if job.finished:
+            try:
+                self._store.channel_done(job.number, channel.name)
+            except OSError:
+                self._log.warning(b"unable to unlink %b/%d; will try again later" % (channel.name, job.number))
+                due_s = now_s + TROUBLE_S
+            else:
+                self._finish_channel(job.number, channel, now_s)
+                return
+        heapq.heappush(channel.heap, (due_s, job.number))
+
+    def _finish_channel(self, number: int, channel: Channel, now_s: int) -> None:
+        left = self._unfinished.pop(number) & ~_BIT[channel.name]
+        if left:
+            self._unfinished[number] = left
+        else:
+            self._fresh.pop(number, None)
+            heapq.heappush(self._done, (now_s, number))
+
+    # ── messages end ────────────────────────────────────────────────────────────────────────────────────
+
+    def end_messages(self, now_s: int) -> None:
+        """Bounces and forgets what is finished on both channels."""
+        while self._done and self._done[0][0] <= now_s and not self.exiting:
+            _, number = heapq.heappop(self._done)
+            if not self._end(number):
+                heapq.heappush(self._done, (now_s + TROUBLE_S, number))
+
+    def _end(self, number: int) -> bool:
+        try:
+            if not self._bouncer.bounce_if_needed(number):
+                return False
+            self._log.line(b"end msg %d" % number)
+            self._store.forget(number)
+        except (OSError, BadRecord) as error:
+            self._log.warning(b"trouble ending msg %d: %b; will try again later" % (number, str(error).encode()))
+            return False
+        self.ended.append(number)
+        return True
+
+    # ── the rest ────────────────────────────────────────────────────────────────────────────────────────
+
+    def next_due_s(self) -> int | None:
+        """When something will be due, or None. A channel without a free slot waits for reports, not for time."""
+        if self.exiting:
+            return None
+        due = [
+            channel.heap[0][0] if channel.reading is None else 0
+            for channel in self.channels.values()
+            if channel.may_start and (channel.heap or channel.reading)
+        ]
+        if self._done:
+            due.append(self._done[0][0])
+        return min(due, default=None)
+
+    def may_exit(self) -> bool:
+        """Whether no delivery is under way on a living channel."""
+        return all(channel.in_use == 0 or not channel.alive for channel in self.channels.values())
+
+    def save_schedule(self) -> None:
+        """Before a clean exit: due times into the channel files, for the next start."""
+        for channel in self.channels.values():
+            for due_s, number in channel.heap:
+                try:
+                    self._store.save_due(number, channel.name, due_s)
+                except OSError:
+                    self._log.warning(
+                        b"unable to utime %b/%d; message will be retried too soon" % (channel.name, number)
+                    )
+
+    def log_status(self) -> None:
+        """The status line that follows every start and end of a delivery."""
+        counts = b" ".join([b"%b %d/%d" % (c.name, c.in_use, c.concurrency) for c in self.channels.values()])
+        self._log.line(b"status: %b%b" % (counts, b" exitasap" if self.exiting else b""))

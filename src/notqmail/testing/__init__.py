@@ -1,0 +1,1 @@
+"""Shipped test tools: fakes of disk, clock and resolver."""

@@ -1,0 +1,1 @@
+"""The machine, no mail: disk, locks, descriptors, processes, clock, accounts, sockets."""

@@ -1,0 +1,204 @@
+"""The one seam to the file system for everything that must survive a power cut.
+
+`Disk` is the machine's; `notqmail.testing.fake_disk.FakeDisk` is the same interface with a memory that forgets
+what was not synced, and the crash tests cut its power at every step. Nothing else in the package calls fsync,
+link or rename.
+
+What may be relied on after a crash: the *content* of a file whose path was in a `sync` that returned, and the
+*entries* (names made and removed) of a directory whose path was. Nothing else, in no order. POSIX says so, and
+ext4, XFS and btrfs each keep a little more; we do not count on the little more.
+
+Paths are bytes, relative to the root (b"" when the process has entered the directory itself) or absolute.
+"""
+
+import errno
+import os
+import stat
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    Bytes = bytes | bytearray | memoryview
+
+_SYNCFS_REPORTS_ERRORS = (5, 8)  # Linux; before, a failed write could go unnoticed: then each file is synced
+
+
+class WriteFailed(OSError):
+    """Writing or syncing failed: the disk is full or broken, or a quota is used up. Nothing may be acknowledged."""
+
+
+class FileState:
+    """What `stat` told: the inode number, size in bytes, times in whole seconds, owner, and whether a plain file."""
+
+    __slots__ = ("accessed_s", "inode", "is_file", "modified_s", "owner", "size")
+
+    def __init__(
+        self, inode: int, size: int, modified_s: int, accessed_s: int, owner: int, is_file: bool
+    ) -> None:
+        self.inode, self.size, self.modified_s, self.accessed_s = inode, size, modified_s, accessed_s
+        self.owner, self.is_file = owner, is_file
+
+
+class Disk:
+    """The real one. `syncfs` is given by residents that sync many files at once (see `load_syncfs`)."""
+
+    def __init__(self, root: bytes = b"", syncfs: "Callable[[int], None] | None" = None) -> None:
+        """Raises OSError when `root` cannot be opened for syncing."""
+        self._prefix = root.rstrip(b"/") + b"/" if root else b""
+        self._syncfs = syncfs
+        self._root_fd = os.open(root or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if syncfs else -1
+
+    def _at(self, path: bytes) -> bytes:
+        return path if path[:1] == b"/" else self._prefix + path
+
+    def create(self, path: bytes, chunks: "Iterable[Bytes]", mode: int = 0o600) -> int:
+        """Makes a new file of these chunks; returns its inode number. It is not synced yet.
+
+        Raises FileExistsError and other OSErrors when it cannot be made, WriteFailed when it cannot be written;
+        what the chunks themselves raise passes through. After any failure there is no file.
+        """
+        place = self._at(path)
+        descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        try:
+            for chunk in chunks:
+                _write(descriptor, chunk)
+            return os.fstat(descriptor).st_ino
+        except BaseException:
+            os.unlink(place)
+            raise
+        finally:
+            os.close(descriptor)
+
+    def append(self, path: bytes, data: bytes, mode: int = 0o600) -> None:
+        """Adds to the end of a file, made when missing. Raises OSError, WriteFailed (a part may then be there)."""
+        descriptor = os.open(self._at(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, mode)
+        try:
+            _write(descriptor, data)
+        finally:
+            os.close(descriptor)
+
+    def write_at(self, path: bytes, offset: int, data: bytes) -> None:
+        """Overwrites bytes of an existing file in place. Raises OSError, WriteFailed."""
+        descriptor = os.open(self._at(path), os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            if os.pwrite(descriptor, data, offset) != len(data):
+                raise WriteFailed(errno.EIO, "short write")
+        finally:
+            os.close(descriptor)
+
+    def read(self, path: bytes) -> bytes:
+        """The whole content. Raises OSError."""
+        descriptor = os.open(self._at(path), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            data = os.read(descriptor, 65_536)
+            if len(data) < 65_536:
+                return data
+            rest = [data]
+            while chunk := os.read(descriptor, 1_048_576):
+                rest.append(chunk)
+            return b"".join(rest)
+        finally:
+            os.close(descriptor)
+
+    def read_chunks(self, path: bytes, size: int = 65_536) -> "Iterator[bytes]":
+        """The content in pieces, for what must not be whole in memory. Raises OSError."""
+        descriptor = os.open(self._at(path), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            while chunk := os.read(descriptor, size):
+                yield chunk
+        finally:
+            os.close(descriptor)
+
+    def link(self, old: bytes, new: bytes) -> None:
+        """A second name for a file; never replaces one. Raises OSError (FileExistsError)."""
+        os.link(self._at(old), self._at(new))
+
+    def unlink(self, path: bytes) -> None:
+        """Removes a name. Raises OSError (FileNotFoundError)."""
+        os.unlink(self._at(path))
+
+    def discard(self, path: bytes) -> None:
+        """Removes a name if it is there. Raises OSError for everything but its absence."""
+        try:
+            os.unlink(self._at(path))
+        except FileNotFoundError:
+            pass  # it is gone, which is what was wanted
+
+    def rename(self, old: bytes, new: bytes) -> None:
+        """Moves a name, replacing the target. Raises OSError."""
+        os.rename(self._at(old), self._at(new))
+
+    def state(self, path: bytes) -> FileState | None:
+        """What is there, or None when nothing is. Raises OSError for every other failure."""
+        try:
+            found = os.stat(self._at(path))
+        except FileNotFoundError:
+            return None
+        return FileState(
+            found.st_ino, found.st_size, int(found.st_mtime), int(found.st_atime), found.st_uid,
+            stat.S_ISREG(found.st_mode),
+        )  # fmt: skip
+
+    def names(self, directory: bytes) -> list[bytes]:
+        """The names in a directory, in no order. Raises OSError."""
+        return os.listdir(self._at(directory) or b".")
+
+    def each_name(self, directory: bytes) -> "Iterator[bytes]":
+        """The same, bit by bit: for a directory that may hold a million. Raises OSError."""
+        with os.scandir(self._at(directory) or b".") as entries:
+            for entry in entries:
+                yield entry.name
+
+    def set_modified(self, path: bytes, modified_s: int) -> None:
+        """Sets the file's times: in the queue a channel file's mtime is its next due time. Raises OSError."""
+        os.utime(self._at(path), (modified_s, modified_s))
+
+    def sync(self, paths: "Sequence[bytes]") -> None:
+        """Returns when the content of these files and the entries of these directories are on the disk.
+
+        Raises WriteFailed: then none of it may be relied on, also not after a second, successful sync.
+        """
+        try:
+            if self._syncfs is not None and len(paths) > 1:
+                self._syncfs(self._root_fd)
+                return
+            for path in paths:
+                descriptor = os.open(self._at(path), os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+        except OSError as error:
+            raise WriteFailed(error.errno, error.strerror) from error
+
+
+def _write(descriptor: int, chunk: "Bytes") -> None:
+    try:
+        written = os.write(descriptor, chunk)
+        if written != len(chunk):
+            rest = memoryview(chunk)[written:]
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+    except OSError as error:
+        raise WriteFailed(error.errno, error.strerror) from error
+
+
+def load_syncfs() -> "Callable[[int], None] | None":
+    """syncfs(2) as a function that raises OSError, or None where there is none that reports errors."""
+    try:
+        release = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
+    except ValueError:
+        return None
+    if os.uname().sysname != "Linux" or release < _SYNCFS_REPORTS_ERRORS:
+        return None
+    import ctypes  # not free to import: only residents come here
+
+    library = ctypes.CDLL(None, use_errno=True)
+
+    def syncfs(descriptor: int) -> None:
+        if library.syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+
+    return syncfs

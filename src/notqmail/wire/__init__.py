@@ -1,0 +1,1 @@
+"""Pure: bytes to events and back, for every protocol spoken here."""

@@ -1,0 +1,85 @@
+"""The queue's own protocol: QMQP (cr.yp.to/proto/qmqp.html) on a Unix socket, many packages a connection.
+
+A package is one netstring that holds netstrings: message, sender, recipient, recipient, ... The answer is one
+netstring, `Kok TIME qp N` or a Z or D text. Two additions, neither of which plain QMQP can contain (its packages
+begin with a digit):
+
+- `!` as a whole package says "I am a resident": my messages are numbered by their queue number (qp), for my pid
+  would be the same for all of them. No answer.
+- a message may be `@LENGTH,` instead of a netstring: its bytes are in the descriptor that came with the package.
+  A large message is so never whole in anybody's memory, and the queue copies it, so no one can alter it later.
+"""
+
+from notqmail.wire import netstring
+
+RESIDENT_HELLO = netstring.encode(b"!")
+INLINE_MAX = 65_536  # larger messages travel by descriptor
+
+
+class Package:
+    """A message with its envelope. Either `message` holds the bytes, or `length` says how long the descriptor's are."""
+
+    __slots__ = ("length", "message", "recipients", "sender")
+
+    def __init__(self, message: bytes | None, length: int, sender: bytes, recipients: list[bytes]) -> None:
+        self.message, self.length, self.sender, self.recipients = message, length, sender, recipients
+
+
+def encode_package(message: bytes, sender: bytes, recipients: list[bytes]) -> bytes:
+    """A package with the message in it."""
+    return _frame(b"%d:%b," % (len(message), message), sender, recipients)
+
+
+def encode_descriptor_package(length: int, sender: bytes, recipients: list[bytes]) -> bytes:
+    """A package whose message is in the descriptor sent along with its first byte."""
+    return _frame(b"@%d," % length, sender, recipients)
+
+
+def _frame(message_part: bytes, sender: bytes, recipients: list[bytes]) -> bytes:
+    body = b"".join([message_part, netstring.encode(sender), *map(netstring.encode, recipients)])
+    return netstring.encode(body)
+
+
+def decode_package(body: bytes) -> Package:
+    """What is inside the outer netstring. Raises netstring.BadNetstring."""
+    message: bytes | None = None
+    if body[:1] == b"@":
+        digits, comma, _ = body[1:22].partition(b",")
+        if not comma or not digits.isdigit():
+            raise netstring.BadNetstring("length of the descriptor's message")
+        length, after = int(digits), 2 + len(digits)
+    else:
+        message, after = netstring.decode_one(body)
+        length = len(message)
+    sender, after = netstring.decode_one(body, after)
+    return Package(message, length, sender, netstring.decode_all(body, after))
+
+
+class PackageReader:
+    """The server's ear: bytes in, package bodies out. A hello comes out as b"!"."""
+
+    __slots__ = ("_buffer", "_limit")
+
+    def __init__(self, limit: int = netstring.LENGTH_MAX) -> None:
+        self._buffer, self._limit = bytearray(), limit
+
+    def receive(self, data: bytes) -> list[bytes]:
+        """The bodies complete now. Raises netstring.BadNetstring; the connection is then of no more use."""
+        self._buffer += data
+        found, start = [], 0
+        while start < len(self._buffer):
+            header = netstring.header_at(self._buffer, start)
+            if header is None:
+                break
+            begin, end = header
+            if end - begin > self._limit:
+                raise netstring.BadNetstring("package too long")
+            if end >= len(self._buffer):
+                break
+            if self._buffer[end] != 0x2C:
+                raise netstring.BadNetstring("no comma")
+            found.append(bytes(self._buffer[begin:end]))
+            start = end + 1
+        if start:
+            del self._buffer[:start]
+        return found

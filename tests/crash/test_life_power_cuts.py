@@ -1,0 +1,123 @@
+"""A message's whole life, with the power cut at every effect: after a restart everything accepted still arrives."""
+
+import random
+
+import pytest
+
+from machine import Machine, World
+from notqmail.receive.enqueue import Enqueuer, Request
+from notqmail.testing.fake_disk import FakeDisk, PowerCut
+from notqmail.wire import queue_exit
+from queue_states import FixedClock, legal_states
+
+LIFETIME_S = 604_800
+
+WORKLOADS: dict[str, tuple[list[list[bytes]], dict[bytes, list[bytes]]]] = {
+    # name: (recipients of each message, answers other than "delivered")
+    "one local recipient": ([[b"a@me.test"]], {}),
+    "local and remote, one deferred first": ([[b"a@me.test", b"b@far.test"]], {b"b@far.test": [b"Zlater", b"K"]}),
+    "a failure bounces": ([[b"a@me.test", b"no@me.test"]], {b"no@me.test": [b"Dno such user"]}),
+    "a number used twice": ([[b"a@me.test"], [b"c@far.test"]], {}),
+    "nobody": ([[]], {}),
+}
+
+
+def request(index: int, recipients: list[bytes]) -> Request:
+    return Request(
+        [b"Subject: m%d\n\nbody\n" % index], [b"s%d@me.test" % index, *recipients], uid=7, pid=100 + index,
+        invoked=b"by uid 7",
+    )  # fmt: skip
+
+
+def live(disk: FakeDisk, world: World, messages: list[list[bytes]], accepted: set[int]) -> None:
+    """Queues and delivers one message after the other, so that message numbers are used again."""
+    for index, recipients in enumerate(messages):
+        one = request(index, recipients)
+        Enqueuer(disk, FixedClock(disk.now_s), 9).enqueue([one])
+        assert one.exit_code == queue_exit.ACCEPTED
+        accepted.add(index)
+        Machine(disk, world, disk.now_s).run_until_empty()
+
+
+def check_world(
+    world: World, messages: list[list[bytes]], accepted: set[int], answers: dict[bytes, list[bytes]]
+) -> None:
+    seen: dict[tuple[int, bytes], int] = {}
+    bounced: set[tuple[int, bytes]] = set()
+    for _sender, recipient, message in world.delivered:
+        if b"Subject: failure notice" in message:
+            index = int(recipient[1 : recipient.index(b"@")])
+            bounced |= {(index, line[1:-2]) for line in message.split(b"\n") if line[:1] == b"<" and line[-2:] == b">:"}
+            continue
+        index = int(message[message.index(b"Subject: m") + 10 :].split(b"\n", 1)[0])
+        assert recipient in messages[index], "delivered to somebody it was not for"
+        assert message.endswith(b"Subject: m%d\n\nbody\n" % index), "half a message was delivered"
+        seen[index, recipient] = seen.get((index, recipient), 0) + 1
+    for index in accepted:
+        for recipient in messages[index]:
+            if answers.get(recipient, [b"K"])[-1].startswith(b"D"):
+                assert (index, recipient) in bounced, "a failure was never told"
+            else:
+                assert (index, recipient) in seen, "an accepted message was lost"
+    assert all(count <= 2 for count in seen.values()), "more than one repetition for one power cut"
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_whatever_the_cut_everything_accepted_arrives_after_a_restart(name: str) -> None:
+    messages, answers = WORKLOADS[name]
+    reference, world, accepted = FakeDisk(), World(answers), set[int]()
+    live(reference, world, messages, accepted)
+    check_world(world, messages, accepted, answers)
+    assert accepted == set(range(len(messages)))
+    restarts = 0
+    for cut in range(reference.effects + 1):
+        disk, world, accepted = FakeDisk(), World(answers), set()
+        disk.cut_at = cut
+        try:
+            live(disk, world, messages, accepted)
+        except PowerCut:
+            pass  # the point of it
+        delivered = list(world.delivered)
+        for survivor in disk.survivors(random.Random(cut), limit=24):
+            legal_states(survivor)
+            after = World(answers)
+            after.delivered = list(delivered)
+            Machine(survivor, after, disk.now_s + 60).run_until_empty()
+            check_world(after, messages, accepted, answers)
+            assert set(legal_states(survivor).values()) <= {"S2"}
+            restarts += 1
+    assert restarts > reference.effects
+
+
+class ForgetfulDisk(FakeDisk):
+    """A disk whose syncs leave out what `forgets` says: does the suite notice?"""
+
+    forgets = b""
+
+    def sync(self, paths: object) -> None:
+        assert isinstance(paths, list | tuple)
+        super().sync([path for path in paths if not path.startswith(self.forgets)])
+
+
+@pytest.mark.parametrize("forgets", [b"mess/", b"pid/", b"todo", b"info/", b"local/", b"bounce"])
+def test_every_sync_that_is_left_out_is_noticed(forgets: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ForgetfulDisk, "forgets", forgets)
+    name = "a failure bounces"
+    messages, answers = WORKLOADS[name]
+    reference = ForgetfulDisk()
+    live(reference, World(answers), messages, set())
+    with pytest.raises((AssertionError, OSError, KeyError)):
+        for cut in range(reference.effects + 1):
+            disk, world, accepted = ForgetfulDisk(), World(answers), set[int]()
+            disk.cut_at = cut
+            try:
+                live(disk, world, messages, accepted)
+            except PowerCut:
+                pass  # the point of it
+            delivered = list(world.delivered)
+            for survivor in disk.survivors(random.Random(cut), limit=64):
+                legal_states(survivor)
+                after = World(answers)
+                after.delivered = list(delivered)
+                Machine(survivor, after, disk.now_s + 60).run_until_empty()
+                check_world(after, messages, accepted, answers)
