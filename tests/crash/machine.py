@@ -116,9 +116,9 @@ class Machine:
             bounce_from=b"MAILER-DAEMON", bounce_host=b"me.test", double_bounce_recipient=b"postmaster@me.test",
         )  # fmt: skip
         routing = Routing(local_domains=[b"me.test"], virtual_domains={}, percent_domains=[], default_host=b"me.test")
-        preprocessor = Preprocessor(self.store, self.log, cleaner, routing, lambda: None)
+        self._preprocessor = preprocessor = Preprocessor(self.store, self.log, cleaner, routing, lambda: None)
         self.sender = Sender(
-            self.store, self.log, self.channels, bouncer, lifetime_s=604_800, shown_address=routing.strip_virtual_prefix
+            self.store, self.log, self.channels, bouncer, preprocessor, lifetime_s=604_800, shown_address=routing.strip_virtual_prefix
         )
         self.flags = Flags()
         self.sender.load(now_s)
@@ -127,10 +127,11 @@ class Machine:
             cleaner=cleaner, trigger=Trigger(lambda: -1), flags=self.flags, reread=lambda: None, wait=self._wait,
         )  # fmt: skip
 
-    def _wait(self, readable: list[int], writable: list[int], timeout_s: int) -> set[int]:
+    def _wait(self, readable: list[int], writable: list[int], timeout_s: float) -> set[int]:
+        self._preprocessor.pull()  # somebody is always sending: every turn looks again
         ready = {channel.reports_fd for channel in self.channels if channel.has_reports}
         if not ready and not writable and timeout_s:
-            self.clock.now += timeout_s
+            self.clock.now += max(1, int(timeout_s))
             self.disk.now_s = self.clock.now
         return ready
 
@@ -139,7 +140,7 @@ class Machine:
         for _ in range(turns_max):
             self.loop.turn()
             if not any(path.startswith((b"todo/", b"info/", b"local/", b"remote/")) for path in self.disk.everything()):
-                if not self.sender.ended:
+                if not self.sender.ended and not self.sender.ended_in_todo:
                     return
         raise AssertionError(f"the queue does not get empty: {self.disk.everything()}, {self.log.kept[-20:]}")
 

@@ -19,6 +19,7 @@ WORKLOADS: dict[str, tuple[list[list[bytes]], dict[bytes, list[bytes]]]] = {
     "a failure bounces": ([[b"a@me.test", b"no@me.test"]], {b"no@me.test": [b"Dno such user"]}),
     "a number used twice": ([[b"a@me.test"], [b"c@far.test"]], {}),
     "nobody": ([[]], {}),
+    "used envelope files": ([[b"a@me.test"], [b"b@me.test"], [b"c@far.test"]], {}),
 }
 
 
@@ -31,9 +32,10 @@ def request(index: int, recipients: list[bytes]) -> Request:
 
 def live(disk: FakeDisk, world: World, messages: list[list[bytes]], accepted: set[int]) -> None:
     """Queues and delivers one message after the other, so that message numbers are used again."""
+    enqueuer = Enqueuer(disk, FixedClock(disk.now_s), 9, reuse_envelopes=True)
     for index, recipients in enumerate(messages):
         one = request(index, recipients)
-        Enqueuer(disk, FixedClock(disk.now_s), 9).enqueue([one])
+        enqueuer.enqueue([one])
         assert one.exit_code == queue_exit.ACCEPTED
         accepted.add(index)
         Machine(disk, world, disk.now_s).run_until_empty()

@@ -3,6 +3,7 @@
 Blocks that are only to be looked at are ```console or ```text. A system runs beside it, as the document says it should.
 """
 
+import getpass
 import os
 import re
 import shutil
@@ -48,10 +49,13 @@ def type_all(document: str, place: Path, port: int) -> None:
     blocks = re.findall(r"```sh\n(.*?)```", (REPOSITORY / document).read_text(), re.DOTALL)
     assert blocks
     script = "\n".join(blocks).replace("127.0.0.1:2525", f"127.0.0.1:{port}")
+    # A person looks again when nothing is there yet.
+    script = re.sub(r"(?m)^grep .*$", r"until \g<0>; do sleep 0.05; done", script)
     script = script.replace(".venv/bin/notqmail", f"{sys.executable} -m notqmail.admin")
     done = subprocess.run(
         ["bash", "-eux", "-o", "pipefail", "-c", script],
-        cwd=place, capture_output=True, text=True, timeout=DEADLINE_S, check=False,
+        cwd=place, env={**os.environ, "USER": getpass.getuser()}, capture_output=True, text=True,
+        timeout=DEADLINE_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr + (place / "log").read_text()
 

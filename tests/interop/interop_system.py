@@ -90,8 +90,8 @@ class System:
             capture_output=True, timeout=DEADLINE_S, check=False,
         )  # fmt: skip
 
-    def start(self, *, queue: bool = True, send: bool = True, smtpd: bool = True) -> None:
-        """Starts the residents asked for and returns when they are ready."""
+    def start(self, *, queue: bool = True, send: bool = True, smtpd: bool = True, relay: bool = True) -> None:
+        """Starts the residents asked for and returns when they are ready. `relay`: this machine may send anywhere."""
         if queue:
             self._launch("qmail-queue", "--serve")
             self._wait_up(lambda: _answers(self.home / "run" / "qmail-queue"), "qmail-queue --serve")
@@ -99,8 +99,8 @@ class System:
             self._launch("qmail-start", "./Maildir/")
             self._wait_up(lambda: b"status: local" in self.log_bytes(), "qmail-send's first status line")
         if smtpd:
-            rules = str(self.home / "control" / "tcp.smtp.cdb")
-            self._launch("qmail-smtpd", "--listen", f"127.0.0.1:{self.smtp_port}", "--rules", rules)
+            rules = ["--rules", str(self.home / "control" / "tcp.smtp.cdb")] if relay else []
+            self._launch("qmail-smtpd", "--listen", f"127.0.0.1:{self.smtp_port}", *rules)
             self._wait_up(lambda: listens(self.smtp_port), "qmail-smtpd --listen")
 
     def _launch(self, name: str, *arguments: str) -> None:

@@ -58,7 +58,7 @@ def test_mail_through_tcpserver_lands_in_the_maildir(system: System) -> None:
     try:
         wait_for(lambda: listens(port), "tcpserver")
         with smtplib.SMTP("127.0.0.1", port, timeout=DEADLINE_S) as client:
-            client.sendmail("a@client.test", [system.address], MESSAGE)
+            client.sendmail("a@client.test", [system.address], MESSAGE.replace(b"\n", b"\r\n"))
     finally:
         server.terminate()
         server.wait(10)
@@ -82,8 +82,8 @@ def test_mail_can_be_queued_while_nothing_runs_and_is_delivered_later(system: Sy
 
 def test_s_nail_hands_its_mail_to_our_sendmail(system: System) -> None:
     system.start(smtpd=False)
-    argv = [program("s-nail"), "-:/", "-S", f"mta={system.bin('sendmail')}", "-S", "from=nail@client.test",
-            "-s", "by sendmail", system.address]  # fmt: skip
+    argv = [program("s-nail"), "-:/", "-S", f"mta={system.bin('sendmail')}", "-S", "DEAD=/dev/null",
+            "-S", "from=nail@client.test", "-s", "by sendmail", system.address]  # fmt: skip
     done = subprocess.run(argv, input=b"hello\n", env=system.environ, capture_output=True, timeout=DEADLINE_S,
                           check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -47,8 +47,7 @@ def test_a_pipelining_client_gets_every_answer(system: System) -> None:
 
 
 def test_a_recipient_elsewhere_is_refused_without_relay_rights(system: System) -> None:
-    (system.home / "control" / "tcp.smtp.cdb").unlink()  # without rules nobody is a RELAYCLIENT
-    system.start()
+    system.start(relay=False)
     done = swaks(system, "someone@away.test")
     assert "553 " in done.stdout and done.returncode != 0, done.stdout
     assert system.queued() == 0
@@ -60,7 +59,7 @@ def test_swaks_to_a_remote_address_reaches_the_sink_through_smtproutes(system: S
     done = swaks(system, "someone@away.test", "--body", "over the hill\n.dot\n")
     assert done.returncode == 0, done.stdout
     (message,) = sink.wait_messages(system=system)
-    assert b"MAIL FROM:<sender@client.test>" in message and b"RCPT TO:<someone@away.test>" in message
+    assert b"\nX-Mail-Args: <sender@client.test>" in message and b"\nX-Rcpt-Args: <someone@away.test>" in message
     assert b"over the hill" in message
     assert b"127.0.0.1_accepted_message./" in system.log_bytes()
 
@@ -90,8 +89,7 @@ def test_many_messages_of_one_smtplib_session_arrive_whole(system: System) -> No
 
 
 def test_smtplib_learns_which_of_two_recipients_was_refused(system: System) -> None:
-    (system.home / "control" / "tcp.smtp.cdb").unlink()
-    system.start()
+    system.start(relay=False)
     with smtplib.SMTP("127.0.0.1", system.smtp_port, timeout=DEADLINE_S) as client:
         refused = client.sendmail("lib@client.test", [system.address, "x@away.test"], b"Subject: two\r\n\r\nx\r\n")
     assert list(refused) == ["x@away.test"] and refused["x@away.test"][0] == 553
@@ -112,7 +110,8 @@ def test_msmtp_sends_eight_bit_text(system: System) -> None:
 def test_s_nail_sends_over_smtp(system: System) -> None:
     system.start()
     argv = [program("s-nail"), "-:/", "-S", f"mta=smtp://127.0.0.1:{system.smtp_port}", "-S", "v15-compat",
-            "-S", "smtp-auth=none", "-S", "from=nail@client.test", "-s", "by s-nail", system.address]  # fmt: skip
+            "-S", "smtp-auth=none", "-S", "DEAD=/dev/null", "-S", "from=nail@client.test", "-s", "by s-nail",
+            system.address]  # fmt: skip
     done = subprocess.run(argv, input=b"hello\n", capture_output=True, timeout=DEADLINE_S, check=False)
     assert done.returncode == 0, done.stderr
     (message,) = system.wait_mail()

@@ -1,4 +1,4 @@
-"""A scripted SMTP server on loopback, for the tests of the remote agent: it answers what the test says, and hears all."""
+"""A scripted SMTP server on loopback, for tests of the remote agent: it answers what the test says, and hears all."""
 
 import socket
 import threading
@@ -14,8 +14,13 @@ class ScriptedPeer:
     `heard`: the command lines without line end; `bodies`: what stood between DATA and the final dot, as on the wire.
     """
 
-    def __init__(self, answers=None, *, byte_by_byte=False, connections=1, family=socket.AF_INET):
-        self.answers = {b"": b"220 ready\r\n", b"DATA": b"354 go ahead\r\n", b"EHLO": b"502 what?\r\n", **(answers or {})}
+    def __init__(self, answers=None, *, byte_by_byte=False, family=socket.AF_INET):
+        self.answers = {
+            b"": b"220 ready\r\n",
+            b"DATA": b"354 go ahead\r\n",
+            b"EHLO": b"502 what?\r\n",
+            **(answers or {}),
+        }
         self._byte_by_byte = byte_by_byte
         self._link = socket.create_server(("127.0.0.1" if family == socket.AF_INET else "::1", 0), family=family)
         self.port = self._link.getsockname()[1]
@@ -65,9 +70,8 @@ class ScriptedPeer:
                     command = line.rstrip(b"\r\n")
                     self.heard.append(command)
                     verb = command.split(b" ")[0].upper()
-                    if verb == b"QUIT" or not self._answer(link, command, verb):
-                        return
-                    if verb == b"DATA" and self._said.startswith(b"354") and not self._take_body(link, stream):
+                    said = b"" if verb == b"QUIT" else self._answer(link, command, verb)
+                    if not said or (verb == b"DATA" and said.startswith(b"354") and not self._take_body(link, stream)):
                         return
             except (OSError, ValueError):
                 return
@@ -76,26 +80,25 @@ class ScriptedPeer:
         if self.answers.get("in body") == CLOSE:
             stream.readline()
             return False
-        body = b""
-        while not body.endswith(b"\r\n.\r\n") and body != b".\r\n":
-            line = stream.readline()
+        lines = []
+        while (line := stream.readline()) != b".\r\n" or (lines[-1:] and not lines[-1].endswith(b"\r\n")):
             if not line:
                 return False
-            body += line
-        self.bodies.append(body.removesuffix(b".\r\n"))
+            lines.append(line)
+        self.bodies.append(b"".join(lines))
         return self._answer(link, b".", b".")
 
     def _answer(self, link, command, verb):
+        """Says it; returns what was said, or b"" when the connection is to end."""
         answer = self.answers.get(command, self.answers.get(verb, b"250 ok\r\n"))
         if isinstance(answer, list):
             answer = answer.pop(0)
         if answer == CLOSE:
-            return False
+            return b""
         if answer == SILENCE:
             self._stop.wait(20)
-            return False
-        self._said = answer
+            return b""
         pieces = [answer[i : i + 1] for i in range(len(answer))] if self._byte_by_byte else [answer]
         for piece in pieces:
             link.sendall(piece)
-        return True
+        return answer

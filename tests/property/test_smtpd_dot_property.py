@@ -1,5 +1,7 @@
 """The fast decoder against a slow one that is plainly the state machine of the contract, one byte at a time."""
 
+from itertools import pairwise
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,7 +40,9 @@ class SlowDecoder:
 PIECES = st.sampled_from(
     [b"\r\n", b"\r", b"\n", b".", b"\r\n.", b"\r\n.\r", b"\r\n\r\n", b"a", b"Received", b"delivered: x", b"\0", b"\xff"]
 )
-MOSTLY_GOOD = st.sampled_from([b"\r\n", b"\r\n", b"\r", b".", b"\r\n.", b"\r\n.\r", b"word", b"Received", b"..", b"\xe9"])
+MOSTLY_GOOD = st.sampled_from(
+    [b"\r\n", b"\r\n", b"\r", b".", b"\r\n.", b"\r\n.\r", b"word", b"Received", b"..", b"\xe9"]
+)
 
 
 @settings(max_examples=400, deadline=None)
@@ -60,7 +64,7 @@ def test_the_decoder_does_what_the_contract_says_whatever_the_cuts(text: bytes, 
             break
     fast, stored, rest, failed = DotDecoder(), b"", b"", False
     bounds = sorted({0, len(wire), *(cut for cut in cuts if cut < len(wire))})
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in pairwise(bounds):
         if fast.ended:
             rest += wire[start:end]
             continue

@@ -111,6 +111,16 @@ def test_a_replaced_foreign_program_is_kept_beside_ours(tmp_path: Path) -> None:
     assert (tmp_path / "qmail-queue.before-python").read_bytes() == b"the C one"
 
 
+def test_a_closed_directory_above_is_seen(tmp_path: Path) -> None:
+    """Other accounts must reach interpreter and package; /root and many homes are closed."""
+    deep = tmp_path / "closed" / "open" / "file"
+    deep.parent.mkdir(parents=True)
+    deep.write_text("")
+    tmp_path.joinpath("closed").chmod(0o750)
+    assert launchers.closed_to_others(str(deep))
+    assert not launchers.closed_to_others("/usr/bin")
+
+
 def test_the_package_directory_comes_after_the_standard_library(tmp_path: Path, code: Path) -> None:
     """A module of ours or of a library that has a standard module's name must not shadow it."""
     (code / "os.py").write_text("raise SystemExit('shadowed')")

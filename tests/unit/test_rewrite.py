@@ -57,9 +57,7 @@ def test_recipients_are_routed_as_the_contract_says(recipient: bytes, channel: b
 
 
 def routing_with(*lines: bytes) -> Routing:
-    return Routing(
-        local_domains=(), virtual_domains=colon_map(lines), percent_domains=(), default_host=b"me.org"
-    )
+    return Routing(local_domains=(), virtual_domains=colon_map(lines), percent_domains=(), default_host=b"me.org")
 
 
 def test_the_empty_key_catches_what_no_other_key_does() -> None:

@@ -1,5 +1,7 @@
 """wire/dot.py: what a message on the wire becomes in the store."""
 
+from itertools import pairwise
+
 import pytest
 
 from notqmail.wire.dot import BareNewline, DotDecoder
@@ -46,12 +48,12 @@ REFUSED = [
 def decode(wire: bytes, *cuts: int) -> tuple[bytes, bytes, bool]:
     """(stored, rest, ended) of the wire bytes cut at these places."""
     decoder, stored = DotDecoder(), b""
-    bounds = [0, *cuts, len(wire)]
-    for number, (start, end) in enumerate(zip(bounds, bounds[1:], strict=False)):
-        stored += decoder.receive(wire[start:end])
+    for start, end in pairwise([0, *cuts, len(wire)]):
         if decoder.ended:
-            return stored, decoder.rest + b"".join(wire[a:b] for a, b in list(zip(bounds, bounds[1:]))[number + 1 :]), True
-    return stored, b"", False
+            decoder.rest += wire[start:end]
+        else:
+            stored += decoder.receive(wire[start:end])
+    return stored, decoder.rest, decoder.ended
 
 
 @pytest.mark.parametrize(("wire", "stored", "why"), DECODED, ids=[case[2] for case in DECODED])

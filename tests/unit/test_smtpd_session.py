@@ -1,7 +1,6 @@
 """receive/smtpd.py: the dialogue, with everything around it in memory."""
 
 import pytest
-from smtpd_fakes import NOW_S, FakeQueue, new_session, say
 
 from notqmail.control.smtpd_settings import SmtpdSettings
 from notqmail.policy import limits
@@ -9,10 +8,9 @@ from notqmail.receive.smtpd import DONE, FAILED, Session
 from notqmail.unix.cdb import Damaged
 from notqmail.wire.reports import Report, permanent, success, temporary
 from notqmail.wire.smtp_server import ADDRESS_MAX, LINE_MAX
+from smtpd_fakes import NOW_S, FakeQueue, new_session, say
 
-EHLO = (
-    b"250-mail.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SIZE 0\r\n250 ENHANCEDSTATUSCODES\r\n"
-)
+EHLO = b"250-mail.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SIZE 0\r\n250 ENHANCEDSTATUSCODES\r\n"
 WHOLE = (
     b"EHLO client.test\r\nMAIL FROM:<a@b> SIZE=10\r\nRCPT TO:<c@d>\r\nNOOP " + b"x" * 5000 + b"\r\nDATA\r\n"
     b"Received: x\r\nSubject: hi\r\n\r\n..dot\r\n.\r\rbare\r\n.\r\nMAIL FROM:<>\nRCPT TO:<\xe9\0@d>\r\nDATA\r\n.\r\n"
@@ -275,9 +273,7 @@ def test_own_addresses_that_cannot_be_found_end_the_session() -> None:
         raise OSError("no socket")
 
     session = new_session(settings=SmtpdSettings(b"m", local_ip_host=b"home.test"), own_addresses=broken)
-    assert say(session, b"MAIL FROM:<a@[1.2.3.4]>") == [
-        b"421 unable to figure out my IP addresses (#4.3.0)"
-    ]
+    assert say(session, b"MAIL FROM:<a@[1.2.3.4]>") == [b"421 unable to figure out my IP addresses (#4.3.0)"]
     assert session.exit_code == FAILED
 
 

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
-from smtpd_fakes import FakeQueue, new_session
 
 from notqmail.control.files import Missing
 from notqmail.control.smtpd_settings import smtpd_settings
 from notqmail.testing.transcripts import BadTranscript, Transcript, is_heard, parse_transcript
 from notqmail.wire.reports import Report, decode_report
 from notqmail.wire.smtp_server import NO_CONTROLS
+from smtpd_fakes import FakeQueue, new_session
 
 TRANSCRIPTS = sorted((Path(__file__).parent.parent / "transcripts").glob("*.smtp"))
 

@@ -207,6 +207,11 @@ def test_mail_followup_to_is_added_only_where_it_belongs(fields: list[bytes]) ->
     assert b"Mail-Followup-To: list" not in header(*fields, lists=LISTS).finish()
 
 
+def test_a_followup_list_that_would_leave_people_out_is_not_made() -> None:
+    text = header(b"To: list@lists.org\n", b"Cc: a: b\n", lists=LISTS, use_recipients=False).finish()
+    assert b"Mail-Followup-To" not in text
+
+
 def test_every_sender_field_is_completed_and_others_are_not_touched() -> None:
     names = b"Sender From Reply-To Return-Receipt-To Errors-To Resent-Sender Resent-From Resent-Reply-To".split()
     text = header(*(name + b": <a>\n" for name in names), b"X-From:  a\n", b"Subject: To:  a\n").finish()

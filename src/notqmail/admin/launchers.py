@@ -10,10 +10,10 @@ Those are never overwritten unasked.
 import compileall
 import os
 import shlex
+import stat
 import sys
 
 import notqmail
-import notqmail.programs
 from notqmail.unix.launchers import MARKER, is_ours
 
 SHEBANG_MAX = 127  # Linux before 5.1 cut the line there, and other systems still do
@@ -26,7 +26,7 @@ class Foreign(Exception):
 
 def program_names() -> list[str]:
     """The programs this package has: modules in `programs/` with a `start`, in qmail's spelling, sorted."""
-    (directory,) = notqmail.programs.__path__
+    directory = os.path.join(os.path.dirname(os.path.realpath(notqmail.__file__)), "programs")
     names = []
     for entry in os.scandir(directory):
         if entry.name.endswith(".py") and not entry.name.startswith("_"):
@@ -116,6 +116,18 @@ def compile_package() -> None:
     Best effort: where it cannot, programs start slower and work the same.
     """
     compileall.compile_dir(os.path.dirname(os.path.realpath(notqmail.__file__)), quiet=2)
+
+
+def closed_to_others(path: str) -> bool:
+    """Whether some directory above `path` (or itself, if it is one) keeps other accounts out."""
+    while True:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode) and not status.st_mode & stat.S_IXOTH:
+            return True
+        parent = os.path.dirname(path)
+        if parent == path:
+            return False
+        path = parent
 
 
 def writable_by_others(directory: str) -> bool:

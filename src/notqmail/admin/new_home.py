@@ -9,6 +9,7 @@ by root with the accounts of qmail, owners and modes as notqmail's own installer
 
 import os
 import pwd
+import sys
 
 from notqmail.admin import launchers
 from notqmail.admin.settings import control_files, relay_rules
@@ -123,6 +124,11 @@ def _notices(home: bytes, accounts: Accounts, kept: list[str]) -> list[str]:
             "install the package where only root may write"
             for directory in launchers.code_directories()
             if launchers.writable_by_others(directory)
+        ]
+        notices += [
+            f"{path} cannot be reached by the qmail accounts: a directory above it is closed to them"
+            for path in (os.path.realpath(sys.executable), *launchers.code_directories())
+            if launchers.closed_to_others(path)
         ]
         missing = [name for name in _ALIASES if not os.path.lexists(_alias_path(home, name))]
         if missing:

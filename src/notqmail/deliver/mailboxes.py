@@ -211,7 +211,7 @@ def _move_to_new(
             for number, name in written:
                 _unlink_tmp(disk, jobs[number].directory + b"tmp/" + name)
         if linked:
-            disk.sync(list(dict.fromkeys([jobs[number].directory + b"new/" for number in linked])))
+            disk.sync(list(dict.fromkeys([jobs[number].directory + b"new" for number in linked])))
     except (OSError, TimedOut) as error:
         for number, _name in written:
             results[number] = _TIMED_OUT if isinstance(error, TimedOut) else _TROUBLE

@@ -147,7 +147,7 @@ def open_socket(candidate: "Candidate", outgoing_ips: "Sequence[bytes]") -> sock
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for address in outgoing_ips:
             if (b":" in address) == (family == socket.AF_INET6):
-                link.bind((address, 0))
+                link.bind((address.decode("ascii", "replace"), 0))
                 break
     except OSError as error:
         link.close()

@@ -5,6 +5,9 @@ one chunk of it are in memory. A time-out is a span without any progress: no byt
 """
 
 import asyncio
+import errno
+import os
+import socket
 
 from notqmail.deliver.remote import (
     NO_CONNECTION,
@@ -21,7 +24,6 @@ from notqmail.wire.smtp_client import QUIT, Session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterator
 
     from notqmail.deliver.remote import Job, Message, Surroundings
@@ -73,7 +75,7 @@ async def _ask(resolver: "AsyncResolver", kind: bytes, name: bytes) -> "Answer":
     return await (resolver.mx(name) if kind == MX else resolver.addresses(name))
 
 
-async def connected(candidate: "Candidate", around: "Surroundings") -> "socket.socket | None":
+async def connected(candidate: "Candidate", around: "Surroundings") -> socket.socket | None:
     """A connection, or None: not now, refused or timed out. Only time-outs are remembered against an address."""
     barred, known = around.timeouts.lookup(candidate.address)
     if barred:
@@ -85,8 +87,7 @@ async def connected(candidate: "Candidate", around: "Surroundings") -> "socket.s
     link.setblocking(False)
     established = False
     try:
-        async with asyncio.timeout(around.settings.connect_timeout_s):
-            await asyncio.get_running_loop().sock_connect(link, (candidate.address.decode(), candidate.port))
+        await _connect(link, (candidate.address.decode(), candidate.port), around.settings.connect_timeout_s)
         established = True
     except TimeoutError:
         around.timeouts.note_timeout(candidate.address)
@@ -101,7 +102,29 @@ async def connected(candidate: "Candidate", around: "Surroundings") -> "socket.s
     return link if established else None
 
 
-async def open_connection(link: "socket.socket", session: Session, timeout_s: float) -> "Connection":
+async def _connect(link: socket.socket, address: tuple[str, int], timeout_s: float) -> None:
+    """connect(2) with a time-out; asyncio's own way costs three times as much. Raises OSError."""
+    code = link.connect_ex(address)
+    if code == errno.EINPROGRESS:
+        loop = asyncio.get_running_loop()
+        ready = loop.create_future()
+        timer = loop.call_later(timeout_s, _wake, ready, errno.ETIMEDOUT)
+        loop.add_writer(link, _wake, ready, 0)
+        try:
+            code = await ready or link.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        finally:
+            timer.cancel()
+            loop.remove_writer(link)
+    if code:
+        raise OSError(code, os.strerror(code))  # TimeoutError for ETIMEDOUT
+
+
+def _wake(ready: "asyncio.Future[int]", code: int) -> None:
+    if not ready.done():
+        ready.set_result(code)
+
+
+async def open_connection(link: socket.socket, session: Session, timeout_s: float) -> "Connection":
     """Puts a connected socket under the loop's care."""
     loop = asyncio.get_running_loop()
     _, connection = await loop.create_connection(lambda: Connection(loop, session, timeout_s), sock=link)

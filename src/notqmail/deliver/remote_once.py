@@ -69,7 +69,7 @@ def connected(candidate: "Candidate", around: "Surroundings") -> "socket.socket 
     link.settimeout(around.settings.connect_timeout_s)
     established = False
     try:
-        link.connect((candidate.address, candidate.port))
+        link.connect((candidate.address.decode(), candidate.port))
         established = True
     except TimeoutError:
         around.timeouts.note_timeout(candidate.address)

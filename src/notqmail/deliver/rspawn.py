@@ -29,6 +29,7 @@ from notqmail.deliver.remote_report import CRASHED, combine_records, report_for_
 from notqmail.deliver.spawn import CANNOT_FORK, CANNOT_PIPE, Refused, Slots, open_message, split_recipient
 from notqmail.unix.controls import Unreadable, control_reader
 from notqmail.unix.launchers import is_ours
+from notqmail.unix.mains import complain
 from notqmail.unix.processes import Ended, spawn, write_all
 from notqmail.wire.spawn_link import SPAWN_SLOTS, BadCommand, CommandReader, Delivery, encode_report
 
@@ -85,6 +86,7 @@ class Rspawn:
         loop = asyncio.get_running_loop()
         self._loop = loop
         self._finished = loop.create_future()
+        os.set_blocking(self._reports_fd, True)  # reports are short, and qmail-send always listens
         self._write_reports(b"%c" % SPAWN_SLOTS)
         loop.add_reader(self._commands_fd, self._read_commands)
         await self._finished
@@ -163,7 +165,7 @@ class Rspawn:
         except MemoryError:
             report = OUT_OF_MEMORY
         except Exception as error:  # noqa: BLE001 - a bug met by one delivery: it waits, the others go on
-            os.write(2, f"qmail-rspawn: delivery failed: {type(error).__name__}: {error}\n".encode())
+            complain(f"qmail-rspawn: delivery failed: {type(error).__name__}: {error}")
             report = CRASHED
         finally:
             os.close(message_fd)

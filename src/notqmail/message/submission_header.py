@@ -210,7 +210,11 @@ class SubmissionHeader:
         return fields
 
     def _wants_followup(self) -> bool:
-        return b"mail-followup-to" not in self._seen and any(address.lower() in self._lists for address in self._shown)
+        if b"mail-followup-to" in self._seen:
+            return False
+        if any(name in (b"to", b"cc") for name, _ in self._unparsed):
+            return False  # it would leave people out of the followups
+        return any(address.lower() in self._lists for address in self._shown)
 
     def _from_field(self) -> bytes:
         """From: `"Name" <user@host>`, or `user@host (Name)` with the letter c."""

@@ -7,7 +7,8 @@ from notqmail.deliver import local
 from notqmail.unix.clock import Clock
 from notqmail.unix.durable import Disk
 from notqmail.unix.home import home_directory
-from notqmail.unix.mains import PERMANENT, TEMPORARY, run
+from notqmail.unix.mains import PERMANENT, TEMPORARY, complain, run
+from notqmail.unix.options import BadOption, Options
 from notqmail.unix.processes import write_all
 
 
@@ -18,13 +19,14 @@ def main() -> int:
     if words == [b"--help"]:
         write_all(1, local.USAGE + b"\n")
         return 0
-    options = take_flags(words, b"nN")
-    if options is None or len(words) != 8:
-        write_all(2, local.USAGE + b"\n")
-        return PERMANENT
-    dry_run = options[-1:] == b"n"
+    options = Options(words, flags=b"nN")
+    dry_run = False
     try:
-        plan = local.resolve(local.Request(*words), 0, dry_run=dry_run)
+        for letter, _ in options:
+            dry_run = letter == b"n"
+        if len(options.rest) != 8:
+            raise local.Stopped(PERMANENT, local.USAGE)
+        plan = local.resolve(local.Request(*options.rest), 0, dry_run=dry_run)
         if plan.warning:
             write_all(2, plan.warning + b"\n")
         if dry_run:
@@ -35,29 +37,15 @@ def main() -> int:
         else:
             tools = local.Tools(home_directory(os.environb), os.environb, Disk(), Clock())
             write_all(1, local.perform(plan, tools))
+    except BadOption as bad:
+        complain(f"qmail-local: {bad}")
+        write_all(2, local.USAGE + b"\n")
+        return PERMANENT
     except local.Stopped as stopped:
         if stopped.text:
             write_all(2, stopped.text + b"\n")
         return stopped.code
     return 0
-
-
-def take_flags(words: list[bytes], known: bytes) -> bytes | None:
-    """Removes the leading flags from `words` and returns their letters; None (and a line on fd 2) for an unknown.
-
-    `--` ends them and goes; a lone `-` ends them and stays.
-    """
-    letters = b""
-    while words and words[0][:1] == b"-" and words[0] != b"-":
-        word = words.pop(0)
-        if word == b"--":
-            break
-        for letter in word[1:]:
-            if letter not in known:
-                write_all(2, b"qmail-local: illegal option -- %c\n" % letter)
-                return None
-        letters += word[1:]
-    return letters
 
 
 def start() -> None:

@@ -4,7 +4,8 @@ import os
 import signal
 import sys
 
-from notqmail.deliver.lspawn import LocalSpawner, Settings
+from notqmail.deliver.lspawn import LocalSpawner
+from notqmail.deliver.lspawn_children import Settings
 from notqmail.unix.accounts import MissingAccount, accounts_for
 from notqmail.unix.clock import Clock
 from notqmail.unix.home import home_directory

@@ -29,8 +29,7 @@ class _Connection(asyncio.Protocol):
         self._reader = PackageReader(limit=65_536)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = transport  # type: ignore[assignment]  # uvloop's is no subclass, but has all of it
 
     def data_received(self, data: bytes) -> None:
         try:

@@ -86,10 +86,12 @@ class QueueStore:
             raise FileNotFoundError(2, "no message", split_path(b"mess", number))
         return Accepted(number, uid, pid, sender, recipients, mess.size)
 
-    def write_preprocessed(self, number: int, sender: bytes, recipients: "Mapping[bytes, list[bytes]]") -> list[bytes]:
+    def write_preprocessed(
+        self, number: int, sender: bytes, recipients: "Mapping[bytes, list[bytes]]", birth_s: int
+    ) -> list[bytes]:
         """info, local and remote of S5 beside todo, from scratch; what an earlier try left goes first.
 
-        Returns the paths that must be synced before `todo_done` commands may go to qmail-clean.
+        Returns the paths that must be synced before `todo/N` may go to qmail-clean.
         """
         for kind in (LOCAL, REMOTE, b"info"):
             self._disk.discard(split_path(kind, number))
@@ -101,6 +103,7 @@ class QueueStore:
             paths += (path, split_directory(channel, number))
         info = split_path(b"info", number)
         self._disk.create(info, (b"F%b\0" % sender,))
+        self._disk.set_modified(info, birth_s)
         return [*paths, info, split_directory(b"info", number)]
 
     def sync(self, paths: "Iterable[bytes]") -> None:

@@ -2,8 +2,8 @@
 
 A one-shot program reads its files when it starts, so a site expects that the next connection knows a changed file. What
 is remembered here is dropped when the inode, size, mtime or ctime of any of the files differs from what it was before
-reading. A file that changed within the last second is not remembered: it could change again within one tick of the
-file system's clock and look the same.
+reading. What changed within the last second is not remembered: it could change again within one tick of the file
+system's clock and look the same. For files that do not exist the directory is looked at: it changes when one appears.
 """
 
 import os
@@ -49,24 +49,29 @@ def is_settled(looks: "Sequence[tuple[int, int, int, int] | None]", now_us: int)
 class FreshSettings:
     """qmail-smtpd's settings as the control files are now."""
 
-    __slots__ = ("_clock", "_home", "_known", "_looks", "_paths")
+    __slots__ = ("_all_paths", "_clock", "_directory", "_home", "_known", "_looks", "_paths")
 
     def __init__(self, home: bytes, clock: "Clock") -> None:
         self._home, self._clock = home, clock
-        self._paths = [os.path.join(home, b"control", name.encode()) for name in FILES]
+        directory = os.path.join(home, b"control")
+        self._directory = directory
+        self._all_paths = [os.path.join(directory, name.encode()) for name in FILES]
+        self._paths: list[bytes] = []  # the directory, and the files that were in it
         self._looks: list[tuple[int, int, int, int] | None] | None = None
         self._known: SmtpdSettings | None = None
 
     def current(self) -> "SmtpdSettings":
         """Raises Missing, Unreadable, OSError: then nothing is remembered, and the next call reads again."""
-        looks = look(self._paths)
-        if self._known is not None and looks == self._looks:
+        if self._known is not None and look(self._paths) == self._looks:
             return self._known
         self._known = None
+        # A link that leads nowhere is looked at as well: what it leads to may appear elsewhere.
+        paths = [self._directory, *filter(os.path.lexists, self._all_paths)]
+        looks = look(paths)
         settings = smtpd_settings(control_reader(self._home))
         check_more_hosts(self._home)
         if is_settled(looks, self._clock.now_us()):
-            self._looks, self._known = looks, settings
+            self._paths, self._looks, self._known = paths, looks, settings
         return settings
 
 

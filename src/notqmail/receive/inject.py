@@ -20,7 +20,7 @@ from notqmail.unix.processes import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from notqmail.unix.clock import Clock
     from notqmail.unix.controls import ReadControl
@@ -66,9 +66,51 @@ class Wishes:
         self.use_header = strategy != b"a"
 
 
-def inject(words: "Sequence[bytes]", *, home: bytes, environ: "Mapping[bytes, bytes]", clock: "Clock") -> None:
-    """Reads the message on descriptor 0 and queues it, or with -n prints it on descriptor 1. Raises Refused."""
+class Message:
+    """The message as it comes in: the header first and whole, then the body in pieces. Both raise Refused."""
+
+    def __init__(self, read_more: "Callable[[], bytes]") -> None:
+        self._read_more = read_more
+        self._splitter = HeaderSplitter()
+
+    def header(self) -> list[bytes]:
+        """All header fields."""
+        splitter = self._splitter
+        try:
+            while not splitter.in_body:
+                data = self._read()
+                if not data:
+                    splitter.finish()
+                    break
+                splitter.receive(data)
+        except HeaderTooLong:
+            raise Refused(b"fatal: the header is longer than %d bytes" % HEADER_MAX, PERMANENT) from None
+        return splitter.fields
+
+    def body(self) -> "Iterator[bytes]":
+        """What follows the header, the blank line first; a last line without a line feed gets one."""
+        piece = self._splitter.body
+        while piece:
+            yield piece
+            piece = self._read() or (b"" if piece.endswith(b"\n") else b"\n")
+
+    def _read(self) -> bytes:
+        try:
+            return self._read_more()
+        except OSError:
+            raise Refused(b"fatal: read error", TEMPORARY) from None
+
+
+def inject(
+    words: "Sequence[bytes]", *, home: bytes, environ: "Mapping[bytes, bytes]", clock: "Clock",
+    read_more: "Callable[[], bytes] | None" = None,
+) -> None:  # fmt: skip
+    """Reads the message on descriptor 0 and queues it, or with -n prints it on descriptor 1. Raises Refused.
+
+    `read_more` gives the message in another way: b"" at its end, OSError when it cannot be read.
+    """
     now_s = clock.now_s()
+    message = Message(read_more or _standard_input)
     try:
         lists = _mailing_lists(environ)
         _enter(home)
@@ -88,12 +130,14 @@ def inject(words: "Sequence[bytes]", *, home: bytes, environ: "Mapping[bytes, by
             use_recipients=wishes.use_header,
             lists=lists,
         )
-        head, body = _read_header(header)
+        for field in message.header():
+            header.add(field)
+        head = header.finish()
         if wishes.queue:
             recipients = wishes.recipients + header.recipients
-            _submit(head, body, header.sender, recipients, home=home, environ=environ)
+            _submit(head, message, header.sender, recipients, home=home, environ=environ)
         else:
-            _print(head, body, header.sender)
+            _print(head, message, header.sender)
     except UnparsableLine as bad:
         line = bad.line if bad.line.endswith(b"\n") else bad.line + b"\n"
         raise Refused(b"fatal: unable to parse this line:\n" + line, PERMANENT) from None
@@ -146,32 +190,12 @@ def _given_recipient(recipient: bytes, completion: AddressCompletion) -> bytes:
         raise Refused(b"fatal: unable to parse address: " + recipient, PERMANENT) from None
 
 
-def _read(descriptor: int = 0) -> bytes:
-    try:
-        return os.read(descriptor, READ_SIZE)
-    except OSError:
-        raise Refused(b"fatal: read error", TEMPORARY) from None
-
-
-def _read_header(header: SubmissionHeader) -> tuple[bytes, bytes]:
-    """(the finished header, the first piece of what stands behind it: b"" when there is no body)."""
-    splitter = HeaderSplitter()
-    try:
-        while not splitter.in_body:
-            data = _read()
-            if not data:
-                splitter.finish()
-                break
-            splitter.receive(data)
-    except HeaderTooLong:
-        raise Refused(b"fatal: the header is longer than %d bytes" % HEADER_MAX, PERMANENT) from None
-    for field in splitter.fields:
-        header.add(field)
-    return header.finish(), splitter.body
+def _standard_input() -> bytes:
+    return os.read(0, READ_SIZE)
 
 
 def _submit(
-    head: bytes, body: bytes, sender: bytes, recipients: list[bytes],
+    head: bytes, message: Message, sender: bytes, recipients: list[bytes],
     *, home: bytes, environ: "Mapping[bytes, bytes]",
 ) -> None:  # fmt: skip
     try:
@@ -180,9 +204,8 @@ def _submit(
         raise Refused(b"fatal: unable to run qmail-queue", TEMPORARY) from None
     try:
         submission.write(head)
-        while body:
-            submission.write(body)
-            body = _next_piece(body)
+        for piece in message.body():
+            submission.write(piece)
     except Refused:
         submission.abandon()
         raise
@@ -191,13 +214,7 @@ def _submit(
         raise Refused(b"fatal: " + report.text, PERMANENT if report.kind == b"D" else TEMPORARY)
 
 
-def _print(head: bytes, body: bytes, sender: bytes) -> None:
+def _print(head: bytes, message: Message, sender: bytes) -> None:
     write_all(1, b"Return-Path: <" + quote_address(sender) + b">\n" + head)
-    while body:
-        write_all(1, body)
-        body = _next_piece(body)
-
-
-def _next_piece(last: bytes) -> bytes:
-    """What follows `last` in the body; at its end the line feed that a last line lacks, then nothing."""
-    return _read() or (b"" if last.endswith(b"\n") else b"\n")
+    for piece in message.body():
+        write_all(1, piece)

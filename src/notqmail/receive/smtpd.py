@@ -119,8 +119,6 @@ class Session:
         """The sink's late answer; `qp` is the number that the client is told. Returns what to write."""
         self.waiting = False
         self._tell(report, qp)
-        if self._going_down:
-            self._end(wire.GOING_DOWN)
         return self._proceed()
 
     def time_out(self) -> bytes:
@@ -135,8 +133,6 @@ class Session:
     def go_down(self) -> bytes:
         """The server stops. Outside a message that is the end at once, else after its answer. Returns what to write."""
         self._going_down = True
-        if self._decoder is None and not self.waiting:
-            self._end(wire.GOING_DOWN)
         return self._proceed()
 
     @property
@@ -148,6 +144,8 @@ class Session:
 
     def _proceed(self) -> bytes:
         """Obeys what is there and returns the replies so far."""
+        if self._going_down and self._decoder is None and not self.waiting:
+            self._end(wire.GOING_DOWN)
         while self.exit_code is None and not self.waiting and self._decoder is None:
             command = self._commands.next_command()
             if command is None:

@@ -29,14 +29,15 @@ class Client(asyncio.Protocol):
     """`active_s` is when something last came, on the loop's clock; after `timeout_s` of nothing, `was_silent`."""
 
     __slots__ = (
-        "_address", "_admitted", "_at_end", "_environ", "_held_for_queue", "_held_for_writing", "_server",
+        "_address", "_admitted", "_at_end", "_environ", "_held_for_queue", "_held_for_writing", "_here", "_server",
         "_session", "_transport", "active_s", "timeout_s",
     )  # fmt: skip
 
     _transport: asyncio.Transport
 
-    def __init__(self, server: "Server") -> None:
-        self._server = server
+    def __init__(self, server: "Server", here: "tuple[str, int] | None" = None) -> None:
+        """`here` is our own address and port where the listener is bound to one address; None: to be asked for."""
+        self._server, self._here = server, here
         self._session: Session | None = None
         self._address = ""
         self._environ: dict[bytes, bytes] = {}
@@ -49,13 +50,13 @@ class Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The session begins, or is refused."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport, server = transport, self._server
+        self._transport = transport  # type: ignore[assignment]  # uvloop's is no subclass, but has all of it
+        server = self._server
         self.active_s = server.loop.time()
         server.joined(self)
-        peer, here = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        peer, here = transport.get_extra_info("peername"), self._here or transport.get_extra_info("sockname")
         if not peer or not here:  # it has gone already
-            transport.abort()
+            self._transport.abort()
             return
         self._address = address = peer[0]
         if not server.limits.admit(address):
@@ -72,7 +73,7 @@ class Client(asyncio.Protocol):
                 verdict = server.rules.look_up(environ[b"TCPREMOTEIP"])
                 if verdict.denied:
                     complain(f"qmail-smtpd: {address}: denied by the rules")
-                    transport.abort()
+                    self._transport.abort()
                     return
                 environ.update(verdict.environment)
             settings = server.settings.current()
@@ -83,7 +84,7 @@ class Client(asyncio.Protocol):
         self._session = Session(
             settings, environ, World(server.clock, self._open_sink, server.knows_host, own_addresses)
         )
-        transport.write(self._session.greet())
+        self._transport.write(self._session.greet())
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client."""

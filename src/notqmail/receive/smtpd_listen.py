@@ -21,7 +21,7 @@ from notqmail.unix.mains import TEMPORARY, complain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from notqmail.receive.listen_options import ListenOptions
     from notqmail.unix.clock import Clock
@@ -159,7 +159,7 @@ async def _listen(
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)  # sessions leave no cycles behind; this is for what a library may leave
     doors = [
-        await loop.create_server(lambda: Client(server), sock=listener, backlog=options.backlog)
+        await loop.create_server(_greeter(server, listener), sock=listener, backlog=options.backlog)
         for listener in listeners
     ]
     for listener in listeners:
@@ -169,6 +169,13 @@ async def _listen(
     for door in doors:
         door.close()
     await server.go_down()
+
+
+def _greeter(server: Server, listener: socket.socket) -> "Callable[[], Client]":
+    """What makes the protocol of a new connection to this listener."""
+    here = listener.getsockname()[:2]
+    known = None if here[0] in ("0.0.0.0", "::") else here
+    return lambda: Client(server, known)
 
 
 def _log_failure(_loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:

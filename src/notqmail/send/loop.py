@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    Wait = Callable[[list[int], list[int], int], set[int]]
+    Wait = Callable[[list[int], list[int], float], set[int]]
 
     from notqmail.queue.store import QueueStore
     from notqmail.send.cleaner_link import CleanerLink
@@ -26,19 +26,20 @@ if TYPE_CHECKING:
     from notqmail.unix.clock import Clock
 
 _CLEAN_A_TURN = 20  # message files looked at
-_ENDED_MAX = 256  # ended messages that may wait for a sync of others; beyond it they get one of their own
+_ENDED_MAX = 128  # ended messages that wait for more of them, so that one sync serves many
+_ENDED_WAIT_S = 0.05  # and how long
 
 
 def poll_wait(wakeup_fd: int) -> "Wait":
     """The real waiting: for these descriptors, a signal (`wakeup_fd`) or the seconds to pass; says which are ready."""
 
-    def wait(readable: list[int], writable: list[int], timeout_s: int) -> set[int]:
+    def wait(readable: list[int], writable: list[int], timeout_s: float) -> set[int]:
         poll = select.poll()
         for descriptor in (*readable, wakeup_fd):
             poll.register(descriptor, select.POLLIN)
         for descriptor in writable:
             poll.register(descriptor, select.POLLOUT)
-        ready = {descriptor for descriptor, _ in poll.poll(timeout_s * 1_000)}
+        ready = {descriptor for descriptor, _ in poll.poll(int(timeout_s * 1_000))}
         if wakeup_fd in ready:
             os.read(wakeup_fd, 4_096)
         return ready
@@ -83,7 +84,6 @@ class Loop:
         self._flags, self._reread, self._wait_for = flags, reread, wait
         self._walk: Iterator[int] | None = None
         self._next_walk_s = 0
-        self._pulled = False
 
     def run(self) -> None:
         """Until TERM (or a lost child) and no delivery is under way."""
@@ -103,7 +103,7 @@ class Loop:
         for channel in self._sender.channels.values():
             self._exchange(channel, now_s, readable=channel.reports_fd in ready)
         if self._trigger.descriptor in ready:
-            self._pulled = True
+            self._preprocessor.pull()
         if not self._sender.exiting:
             self._preprocess(now_s)
         self._sender.start_deliveries(now_s)
@@ -112,8 +112,11 @@ class Loop:
         self._sender.end_messages(now_s)
         if not self._sender.exiting:
             self._clean(now_s)
-        if len(self._sender.ended) >= _ENDED_MAX or self._timeout_s(now_s):
+        if not ready or self._ended() >= _ENDED_MAX:
             self._finish_ended()
+
+    def _ended(self) -> int:
+        return len(self._sender.ended) + len(self._sender.ended_in_todo)
 
     def _obey_flags(self) -> None:
         if self._flags.run:
@@ -125,23 +128,25 @@ class Loop:
         if self._flags.exit:
             self._sender.exiting = True
 
-    def _timeout_s(self, now_s: int) -> int:
+    def _timeout_s(self, now_s: int) -> float:
         """How long there is nothing to do by ourselves; 0 when there is something now."""
         if self._sender.exiting:
-            return FOREVER_S
-        if self._preprocessor.looking or self._pulled or self._walk is not None:
+            return 0 if self._sender.may_exit() else FOREVER_S  # then only a report matters
+        if self._preprocessor.looking or self._walk is not None:
             return 0
-        due_s = [now_s + FOREVER_S, self._preprocessor.next_look_s, self._next_walk_s]
+        due_s = [now_s + FOREVER_S, self._preprocessor.next_look_s(), self._next_walk_s]
         next_due_s = self._sender.next_due_s()
         if next_due_s is not None:
             due_s.append(next_due_s)
         wait_s = min(due_s) - now_s
-        return wait_s + FUZZ_S if wait_s > 0 else 0
+        if wait_s <= 0:
+            return 0
+        return _ENDED_WAIT_S if self._ended() else wait_s + FUZZ_S
 
-    def _wait(self, timeout_s: int) -> set[int]:
+    def _wait(self, timeout_s: float) -> set[int]:
         living = [channel for channel in self._sender.channels.values() if channel.alive]
         readable = [channel.reports_fd for channel in living]
-        if self._trigger.descriptor >= 0 and not self._pulled and not self._preprocessor.looking:
+        if self._trigger.descriptor >= 0 and not self._preprocessor.pulled:
             readable.append(self._trigger.descriptor)
         return self._wait_for(readable, [channel.commands_fd for channel in living if channel.unsent], timeout_s)
 
@@ -152,56 +157,49 @@ class Loop:
             channel.push()
             if readable:
                 self._sender.take_reports(channel, channel.reports(), now_s)
+        except CleanerLost:
+            self._lost_cleaner()
         except SpawnerLost:
             channel.alive = False
             self._sender.exiting = True
             self._log.alert(b"oh no! lost spawn connection! dying...")
 
     def _preprocess(self, now_s: int) -> None:
-        if not self._preprocessor.looking:
-            if not (self._pulled or now_s >= self._preprocessor.next_look_s):
-                return
-            self._pulled = False
-            self._preprocessor.look(now_s)
-        ended = self._sender.ended
         try:
-            preprocessed = self._preprocessor.turn(self._store.end_paths(ended) if ended else ())
-            if preprocessed is None:
-                return
-            self._sender.add(preprocessed, now_s)
-            if ended:
-                self._remove_ended()  # their names rode in the batch's sync
+            self._sender.add(self._preprocessor.turn(self._sender.in_todo, now_s))
         except CleanerLost:
             self._lost_cleaner()
         except OSError:
             self._log.warning(b"trouble writing to the queue, will look into todo again")
 
     def _finish_ended(self) -> None:
-        if not self._sender.ended:
+        """Names first, and durably; then the message files. What fails here is collected after 36 hours."""
+        if not self._ended():
             return
+        sender = self._sender
         try:
-            self._store.sync(self._store.end_paths(self._sender.ended))
-        except OSError:
-            self._log.warning(b"trouble syncing the queue; finished messages stay for now")
-            return
-        try:
-            self._remove_ended()
+            in_todo, sender.ended_in_todo = sender.ended_in_todo, []
+            removed = self._cleaner.remove([b"todo/%d" % number for number in in_todo])
+            sender.removed_from_todo([number for number, gone in zip(in_todo, removed, strict=True) if gone])
+            self._complain_of(b"todo", in_todo, removed)
+            self._store.sync(self._store.end_paths(sender.ended))
+            ended, sender.ended = sender.ended, []
+            self._complain_of(b"foop", ended, self._cleaner.remove([b"foop/%d" % number for number in ended]))
         except CleanerLost:
             self._lost_cleaner()
+        except OSError:
+            self._log.warning(b"trouble syncing the queue; finished messages stay for now")
 
-    def _remove_ended(self) -> None:
-        """Their names are gone for good: now the files. What fails here is collected after 36 hours."""
-        numbers, self._sender.ended = self._sender.ended, []
-        removed = self._cleaner.remove([b"foop/%d" % number for number in numbers])
+    def _complain_of(self, command: bytes, numbers: list[int], removed: list[bool]) -> None:
         for number, gone in zip(numbers, removed, strict=True):
             if not gone:
-                self._log.warning(b"qmail-clean unable to clean up foop/%d" % number)
+                self._log.warning(b"qmail-clean unable to clean up %b/%d" % (command, number))
 
     def _lost_cleaner(self) -> None:
         if not self._sender.exiting:
             self._log.alert(b"oh no! lost qmail-clean connection! dying...")
         self._sender.exiting = True
-        self._sender.ended = []  # collected after 36 hours
+        self._sender.ended, self._sender.ended_in_todo = [], []  # collected, or delivered again, after the restart
 
     def _clean(self, now_s: int) -> None:
         """A bit of the walk through mess: files that no writer and no message owns any more."""

@@ -80,7 +80,7 @@ def _build(home: bytes, environ: "Mapping[bytes, bytes]", clock: "Clock", log: L
     fifo = Trigger(lambda: trigger.listen(b"."))
     preprocessor = Preprocessor(store, log, cleaner, settings.routing, fifo.rearm)
     sender = Sender(
-        store, log, channels, bouncer, lifetime_s=settings.lifetime_s,
+        store, log, channels, bouncer, preprocessor, lifetime_s=settings.lifetime_s,
         shown_address=lambda address: preprocessor.routing.strip_virtual_prefix(address),
     )  # fmt: skip
 

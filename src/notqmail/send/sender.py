@@ -3,12 +3,13 @@
 No descriptor is waited for here (loop.py does that) and no file is named (queue/store.py does). The rules are C's:
 a message is in at most one pass of a channel; a pass reads the recipients in order while slots are free; a job ends
 when its last delivery has reported; then the channel is finished or due again by the schedule; when both channels
-are finished the failures are bounced and the message ends.
+are finished the failures are bounced and the message ends. A message with one recipient is tried while it is still
+in todo (see todo.py) and is settled only when that try does not finish it.
 """
 
 import heapq
 
-from notqmail.message.bounce_text import bounce_paragraph
+from notqmail.message.bounce_text import EXPIRED, bounce_paragraph
 from notqmail.queue.store import CHANNELS, BadRecord
 from notqmail.send import jobs
 from notqmail.send.channels import Attempt, Channel
@@ -24,9 +25,8 @@ if TYPE_CHECKING:
     from notqmail.queue.store import QueueStore
     from notqmail.send.bounces import Bouncer
     from notqmail.send.log import Log
-    from notqmail.send.todo import Preprocessed
+    from notqmail.send.todo import Preprocessor, Routed
 
-_DYING = b"I'm not going to try again; this message has been in the queue too long.\n"
 _BIT = {channel: 1 << index for index, channel in enumerate(CHANNELS)}
 
 
@@ -34,16 +34,18 @@ class Sender:
     """All messages that wait, and what is being done about them."""
 
     def __init__(
-        self, store: "QueueStore", log: "Log", channels: "Iterable[Channel]", bouncer: "Bouncer", *,
-        lifetime_s: int, shown_address: "Callable[[bytes], bytes]",
+        self, store: "QueueStore", log: "Log", channels: "Iterable[Channel]", bouncer: "Bouncer",
+        preprocessor: "Preprocessor", *, lifetime_s: int, shown_address: "Callable[[bytes], bytes]",
     ) -> None:  # fmt: skip
-        self._store, self._log, self._bouncer = store, log, bouncer
+        self._store, self._log, self._bouncer, self._preprocessor = store, log, bouncer, preprocessor
         self._lifetime_s, self._shown_address = lifetime_s, shown_address
         self.channels = {channel.name: channel for channel in channels}
         self._unfinished: dict[int, int] = {}  # message number -> bits of the channels that still have somebody
-        self._fresh: dict[int, tuple[int, bytes]] = {}  # birth and sender of messages not yet tried
+        self._fresh: dict[int, Routed] = {}  # not yet tried: what is known without reading files
+        self.in_todo: dict[int, Routed] = {}  # tried, or to be tried, straight from todo
         self._done: list[tuple[int, int]] = []  # (due, number): both channels finished, to be ended
-        self.ended: list[int] = []  # forgotten; their files may go after a sync (QueueStore.end_paths)
+        self.ended: list[int] = []  # their files may go after a sync (QueueStore.end_paths)
+        self.ended_in_todo: list[int] = []  # the same, once todo/N is gone
         self._last_delivery = 0
         self.exiting = False
 
@@ -54,11 +56,13 @@ class Sender:
         for waiting in self._store.waiting():
             self._add(waiting.number, waiting.due_s, now_s)
 
-    def add(self, messages: "Iterable[Preprocessed]", now_s: int) -> None:
-        """Newly preprocessed messages, due now."""
+    def add(self, messages: "Iterable[Routed]") -> None:
+        """New messages, settled or still in todo, due now."""
         for message in messages:
-            self._fresh[message.number] = (now_s, message.sender)
-            self._add(message.number, dict.fromkeys(message.channels, now_s), now_s)
+            if message.in_todo:
+                self.in_todo[message.number] = message
+            self._fresh[message.number] = message
+            self._add(message.number, dict.fromkeys(message.recipients, message.birth_s), message.birth_s)
 
     def _add(self, number: int, due_s: "Mapping[bytes, int]", now_s: int) -> None:
         bits = 0
@@ -89,12 +93,15 @@ class Sender:
     def _next_job(self, channel: Channel, now_s: int) -> Job | None:
         while channel.heap and channel.heap[0][0] <= now_s:
             _, number = heapq.heappop(channel.heap)
+            fresh = self._fresh.pop(number, None)
             try:
-                if number in self._fresh:
-                    birth_s, sender = self._fresh.pop(number)
+                birth_s, sender = (
+                    (fresh.birth_s, fresh.sender) if fresh is not None else self._store.birth_and_sender(number)
+                )
+                if number in self.in_todo:
+                    records = b"T%b\0" % self.in_todo[number].recipients[channel.name][0]
                 else:
-                    birth_s, sender = self._store.birth_and_sender(number)
-                records = self._store.recipients(number, channel.name)
+                    records = self._store.recipients(number, channel.name)
             except (OSError, BadRecord):
                 self._log.warning(b"trouble opening %b/%d; will try again later" % (channel.name, number))
                 heapq.heappush(channel.heap, (now_s + TROUBLE_S, number))
@@ -140,14 +147,41 @@ class Sender:
                 self._log.warning(b"internal error: delivery report out of range")
                 continue
             if report is not None and attempt.job.dying and report.kind not in (SUCCESS, PERMANENT):
-                report = permanent(report.text + _DYING)
+                report = permanent(report.text + EXPIRED)
             ended.append((attempt, report))
+        ended = self._settle_unfinished(ended)
         told = self._record_failures(ended)
         for attempt, report in ended:
             self._log_report(attempt, report)
             final = report is not None and (report.succeeded or (report.kind == PERMANENT and told))
             self._end_attempt(attempt, now_s, final=final)
             self.log_status()
+
+    def _settle_unfinished(self, ended: "list[tuple[Attempt, Report | None]]") -> "list[tuple[Attempt, Report | None]]":
+        """Messages tried from todo that are not finished become S5 before anything is noted of them.
+
+        Where the disk does not do it they stay in todo and are forgotten here: a later look tries them anew.
+        """
+        unfinished = [
+            self.in_todo.pop(attempt.job.number)
+            for attempt, report in ended
+            if attempt.job.number in self.in_todo and not (report is not None and report.succeeded)
+        ]
+        if not unfinished:
+            return ended
+        try:
+            settled = {message.number for message in self._preprocessor.settle(unfinished)}
+        except OSError:
+            self._log.warning(b"trouble writing to the queue, will look into todo again")
+            settled = set()
+        lost = {message.number for message in unfinished} - settled
+        for attempt, report in ended:
+            if attempt.job.number in lost:
+                self._log_report(attempt, report)
+                self._unfinished.pop(attempt.job.number)
+                if attempt.job.channel.reading is attempt.job:
+                    attempt.job.channel.reading = None
+        return [(attempt, report) for attempt, report in ended if attempt.job.number not in lost]
 
     def _record_failures(self, ended: "list[tuple[Attempt, Report | None]]") -> bool:
         failures = [
@@ -177,7 +211,7 @@ class Sender:
         job.open -= 1
         if final:
             job.undone -= 1
-            if not (job.finished and job.open == 0):  # else the whole file goes at once
+            if not (job.finished and job.open == 0) and job.number not in self.in_todo:  # else the file goes at once
                 try:
                     self._store.mark_done(job.number, job.channel.name, attempt.offset)
                 except OSError:
@@ -192,7 +226,8 @@ class Sender:
         due_s = job.retry_s
         if job.finished:
             try:
-                self._store.channel_done(job.number, channel.name)
+                if job.number not in self.in_todo:
+                    self._store.channel_done(job.number, channel.name)
             except OSError:
                 self._log.warning(b"unable to unlink %b/%d; will try again later" % (channel.name, job.number))
                 due_s = now_s + TROUBLE_S
@@ -219,6 +254,10 @@ class Sender:
                 heapq.heappush(self._done, (now_s + TROUBLE_S, number))
 
     def _end(self, number: int) -> bool:
+        if number in self.in_todo:  # and stays known until todo/N is gone, or the next look would find it new
+            self._log.line(b"end msg %d" % number)
+            self.ended_in_todo.append(number)
+            return True
         try:
             if not self._bouncer.bounce_if_needed(number):
                 return False
@@ -231,6 +270,12 @@ class Sender:
         return True
 
     # ── the rest ────────────────────────────────────────────────────────────────────────────────────────
+
+    def removed_from_todo(self, numbers: "Iterable[int]") -> None:
+        """These ended messages have left todo: their message files are next."""
+        for number in numbers:
+            del self.in_todo[number]
+            self.ended.append(number)
 
     def next_due_s(self) -> int | None:
         """When something will be due, or None. A channel without a free slot waits for reports, not for time."""
@@ -253,6 +298,8 @@ class Sender:
         """Before a clean exit: due times into the channel files, for the next start."""
         for channel in self.channels.values():
             for due_s, number in channel.heap:
+                if number in self.in_todo:
+                    continue  # never tried, and still in todo: the next start finds it there
                 try:
                     self._store.save_due(number, channel.name, due_s)
                 except OSError:

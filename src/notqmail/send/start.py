@@ -3,9 +3,9 @@
 Who is what:            user      0           1           further
     logger              qmaill    log pipe    ours        (only when a logger is given)
     qmail-queue --serve (own)     /dev/null   log         lifeline: ends when qmail-send ends
-    qmail-lspawn        root      commands    reports     nothing above 1
-    qmail-rspawn        qmailr    commands    reports     nothing above 1
-    qmail-clean         qmailq    commands    replies     nothing above 1
+    qmail-lspawn        root      commands    reports     2: log, for what must not go wrong; nothing above
+    qmail-rspawn        qmailr    commands    reports     the same
+    qmail-clean         qmailq    commands    replies     the same
     qmail-send          qmails    log, and the other ends of the pipes as 1 to 6
 
 In single-user mode everybody is the caller. The queue's writer is started only when HOME/bin/qmail-queue is ours:
@@ -50,7 +50,7 @@ class Start:
         for number, (argv, user, group) in enumerate(spawners):
             commands_in, commands_out = os.pipe()
             replies_in, replies_out = os.pipe()
-            self._spawn(argv, {0: commands_in, 1: replies_out}, self._rights(user, group))
+            self._spawn(argv, {0: commands_in, 1: replies_out, 2: log_fd}, self._rights(user, group))
             os.close(commands_in)
             os.close(replies_out)
             ends |= {2 * number + 1: commands_out, 2 * number + 2: replies_in}

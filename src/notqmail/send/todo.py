@@ -1,7 +1,12 @@
-"""From accepted to preprocessed (S4 to S5): read todo, decide each recipient's channel, write info, local, remote.
+"""Looking into todo: what has been accepted (S4), and where its recipients are.
 
-A look into todo begins when the trigger is pulled, and every 25 minutes. It takes the directory bit by bit, a batch
-a turn, so that deliveries go on while a flood comes in ("silly qmail"); a batch is made durable by one sync.
+A look begins when the trigger is pulled, and every 25 minutes. It takes the directory bit by bit, a batch a turn, so
+that deliveries go on while a flood comes in ("silly qmail"). A message then goes one of two ways:
+
+- one recipient (most mail): it is tried straight from todo. If that succeeds, info and local or remote are never
+  written; todo/N itself is the mark that somebody is left, as local/N would be. If not, it is *settled*: see below.
+- else, or when very much waits already, it is settled: S4 becomes S5 (info, local, remote), one sync a batch, and
+  qmail-clean removes todo/N.
 """
 
 from notqmail.queue.store import BadRecord
@@ -10,7 +15,7 @@ from notqmail.send.schedule import TODO_S
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from notqmail.control.rewrite import Routing
     from notqmail.queue.store import Accepted, QueueStore
@@ -18,15 +23,19 @@ if TYPE_CHECKING:
     from notqmail.send.log import Log
 
 BATCH_MAX = 64
+DIRECT_MAX = 10_000  # messages that may wait in todo for a slot; beyond it they are settled
+_MANY = 200  # with so many waiting, a look (which passes over all of them) is worth it once a second
+_AGAIN_S = 1
 
 
-class Preprocessed:
-    """A message that has become S5: its sender and the channels that have recipients."""
+class Routed:
+    """A message with its recipients by channel, and since when it is known. `in_todo`: not settled (yet)."""
 
-    __slots__ = ("channels", "number", "sender")
+    __slots__ = ("birth_s", "in_todo", "number", "recipients", "sender")
 
-    def __init__(self, number: int, sender: bytes, channels: "Iterable[bytes]") -> None:
-        self.number, self.sender, self.channels = number, sender, tuple(channels)
+    def __init__(self, number: int, sender: bytes, recipients: "Mapping[bytes, list[bytes]]", birth_s: int) -> None:
+        self.number, self.sender, self.recipients, self.birth_s = number, sender, recipients, birth_s
+        self.in_todo = True
 
 
 class Preprocessor:
@@ -39,59 +48,94 @@ class Preprocessor:
         self._store, self._log, self._cleaner, self.routing = store, log, cleaner, routing
         self._rearm_trigger = rearm_trigger
         self._scan: Iterator[int] | None = None
-        self.next_look_s = 0  # the first turn looks
+        self._pulled = False
+        self._next_look_s = 0  # the first turn looks
+        self._not_before_s = 0
 
     @property
     def looking(self) -> bool:
         """Whether a look is under way: then there is no reason to wait."""
         return self._scan is not None
 
-    def look(self, now_s: int) -> None:
-        """Begins a look. The trigger is opened anew first: a pull from here on asks for another look."""
-        self._rearm_trigger()
-        self._scan = self._store.accepted_numbers()
-        self.next_look_s = now_s + TODO_S
+    @property
+    def pulled(self) -> bool:
+        """Whether the trigger has been pulled since the last look began."""
+        return self._pulled
 
-    def turn(self, extra_paths: "Iterable[bytes]" = ()) -> "list[Preprocessed] | None":
-        """Preprocesses the next batch; None when there was nothing left. `extra_paths` ride in the same sync.
+    def pull(self) -> None:
+        """The trigger: there is something new."""
+        self._pulled = True
 
-        Raises OSError (nothing of the batch is preprocessed then; todo keeps it all) and CleanerLost.
+    def next_look_s(self) -> int:
+        """When to look again by ourselves."""
+        return self._not_before_s if self._pulled else self._next_look_s
+
+    def turn(self, known: "Mapping[int, object]", now_s: int) -> list[Routed]:
+        """The next batch of messages that are new, routed. `known` are those in todo that are being tried already.
+
+        Raises WriteFailed, CleanerLost (what was to be settled stays in todo then).
         """
-        numbers = self._next_numbers()
-        if not numbers:
-            return None
-        written = []
-        paths = list(extra_paths)
-        for number in numbers:
+        if self._scan is None:
+            if now_s < self.next_look_s():
+                return []
+            self._pulled = False
+            self._rearm_trigger()  # first: a pull from here on asks for another look
+            self._scan = self._store.accepted_numbers()
+            self._next_look_s = now_s + TODO_S
+            self._not_before_s = now_s + _AGAIN_S if len(known) > _MANY else now_s
+        direct: list[Routed] = []
+        to_settle: list[Routed] = []
+        for number in self._next_numbers(known):
             try:
-                preprocessed, its_paths = self._write(number)
+                routed = self._route(number, now_s)
             except (OSError, BadRecord) as trouble:
                 self._log.warning(_complaint(number, trouble))
                 continue
-            written.append(preprocessed)
-            paths += its_paths
-        if paths:
-            self._store.sync(paths)
-        gone = self._cleaner.remove([b"todo/%d" % one.number for one in written])
-        for one, removed in zip(written, gone, strict=True):
-            if not removed:
-                self._log.warning(b"qmail-clean unable to clean up todo/%d" % one.number)
-        return [one for one, removed in zip(written, gone, strict=True) if removed]
+            alone = sum(map(len, routed.recipients.values())) == 1
+            (direct if alone and len(known) + len(direct) < DIRECT_MAX else to_settle).append(routed)
+        return direct + self.settle(to_settle)
 
-    def _next_numbers(self) -> list[int]:
-        numbers: list[int] = []
-        if self._scan is not None:
+    def settle(self, messages: list[Routed]) -> list[Routed]:
+        """S4 to S5 for these; returns those it is done for. The others stay in todo, for a later look.
+
+        Raises WriteFailed, CleanerLost.
+        """
+        written: list[Routed] = []
+        paths: list[bytes] = []
+        for message in messages:
             try:
-                for number in self._scan:
+                paths += self._store.write_preprocessed(
+                    message.number, message.sender, message.recipients, message.birth_s
+                )
+            except OSError as trouble:
+                self._log.warning(_complaint(message.number, trouble))
+                continue
+            written.append(message)
+        if not written:
+            return []
+        self._store.sync(paths)
+        removed = self._cleaner.remove([b"todo/%d" % message.number for message in written])
+        for message, gone in zip(written, removed, strict=True):
+            message.in_todo = not gone
+            if not gone:
+                self._log.warning(b"qmail-clean unable to clean up todo/%d" % message.number)
+        return [message for message in written if not message.in_todo]
+
+    def _next_numbers(self, known: "Mapping[int, object]") -> list[int]:
+        numbers: list[int] = []
+        assert self._scan is not None
+        try:
+            for number in self._scan:
+                if number not in known:
                     numbers.append(number)
                     if len(numbers) == BATCH_MAX:
                         return numbers
-            except OSError:
-                self._log.alert(b"unable to opendir todo, will look again later")
-            self._scan = None
+        except OSError:
+            self._log.alert(b"unable to opendir todo, will look again later")
+        self._scan = None
         return numbers
 
-    def _write(self, number: int) -> tuple[Preprocessed, list[bytes]]:
+    def _route(self, number: int, now_s: int) -> Routed:
         accepted = self._store.read_accepted(number)
         self._log.line(b"new msg %d" % number)
         self._log.line(_info_line(accepted))
@@ -99,8 +143,7 @@ class Preprocessor:
         for recipient in accepted.recipients:
             channel, address = self.routing.route(recipient)
             recipients.setdefault(channel, []).append(address)
-        paths = self._store.write_preprocessed(number, accepted.sender, recipients)
-        return Preprocessed(number, accepted.sender, recipients), paths
+        return Routed(number, accepted.sender, recipients, now_s)
 
 
 def _info_line(accepted: "Accepted") -> bytes:

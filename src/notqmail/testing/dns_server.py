@@ -30,7 +30,7 @@ CUT_TCP = "cut tcp"  # truncated, and the TCP answer breaks off
 
 
 class FakeDnsServer:
-    """The server; a context manager. `address`: host and port; `questions`: what was asked, (name, type, "udp"|"tcp")."""
+    """The server, a context manager. `address`: host and port; `questions`: asked so far, (name, type, "udp"|"tcp")."""
 
     def __init__(self) -> None:
         self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -136,7 +136,8 @@ class FakeDnsServer:
             seen += 1
         values = self._records.get((name, kind))
         if values:
-            response.answer.append(dns.rrset.from_text(name + ".", self._ttl_s, "IN", kind, *values))
+            for value in values:  # one by one: dnspython shuffles the records of a set
+                response.answer.append(dns.rrset.from_text(name + ".", self._ttl_s, "IN", kind, value))
         else:
             if not any(known == name for known, _ in self._records):
                 response.set_rcode(dns.rcode.NXDOMAIN)

@@ -70,6 +70,18 @@ class Disk:
         finally:
             os.close(descriptor)
 
+    def overwrite(self, path: bytes, chunks: "Iterable[Bytes]") -> None:
+        """Gives an existing file new content, in place. Raises OSError, WriteFailed (its content is then anything)."""
+        descriptor = os.open(self._at(path), os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            length = 0
+            for chunk in chunks:
+                _write(descriptor, chunk)
+                length += len(chunk)
+            os.ftruncate(descriptor, length)
+        finally:
+            os.close(descriptor)
+
     def append(self, path: bytes, data: bytes, mode: int = 0o600) -> None:
         """Adds to the end of a file, made when missing. Raises OSError, WriteFailed (a part may then be there)."""
         descriptor = os.open(self._at(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, mode)

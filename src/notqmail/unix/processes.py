@@ -6,7 +6,6 @@ about SIGPIPE itself. Residents with threads must not use this module's `spawn` 
 
 import errno
 import os
-import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,6 +52,8 @@ def spawn(
             except OSError:
                 os._exit(exit_on_chdir_failure)
         if default_sigpipe:
+            import signal  # 5 ms that most one-shot programs need not spend
+
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         if before_exec is not None:
             before_exec()

@@ -1,0 +1,75 @@
+"""The `notqmail` command as people call it: exit codes, and sentences for what cannot be done."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import notqmail as package
+from notqmail.admin.launchers import program_names
+from notqmail.unix.launchers import is_ours
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def test_version(notqmail: Command) -> None:
+    assert notqmail("--version").stdout == f"notqmail {package.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["nonsense"], ["launcher", "qmail-nonsense", "x"], ["launcher", "qmail-send"]]
+)
+def test_bad_usage_is_exit_2(notqmail: Command, arguments: list[str]) -> None:
+    assert notqmail(*arguments).returncode == 2
+
+
+def test_init_makes_a_home_whose_programs_run(notqmail: Command, short_path: Path) -> None:
+    home = short_path / "h"
+    done = notqmail("init", home, "--host", "mail.example.org")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(path.name for path in (home / "bin").iterdir()) == program_names()
+    usage = subprocess.run([home / "bin" / "qmail-queue", "--help"], env={}, capture_output=True, text=True, check=True)
+    assert usage.stdout.startswith("usage: qmail-queue")
+
+
+def test_a_home_that_cannot_be_written_is_said_in_one_line(notqmail: Command, short_path: Path) -> None:
+    (short_path / "file").write_text("")
+    done = notqmail("init", short_path / "file" / "h")
+    assert done.returncode == 1
+    assert done.stderr.startswith("notqmail: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_launcher_takes_the_place_of_a_foreign_program_only_when_told(notqmail: Command, tmp_path: Path) -> None:
+    path = tmp_path / "qmail-queue"
+    path.write_text("the C one")
+    refused = notqmail("launcher", "qmail-queue", path, "--home", "/h")
+    assert refused.returncode == 1
+    assert "--replace" in refused.stderr
+    assert path.read_text() == "the C one"
+    assert notqmail("launcher", "qmail-queue", path, "--home", "/h", "--replace").returncode == 0
+    assert is_ours(bytes(path))
+    assert b"b\"QMAILHOME\", b'/h'" in path.read_bytes()
+    assert (tmp_path / "qmail-queue.before-python").read_text() == "the C one"
+
+
+def test_the_accounts_are_named_when_they_are_missing_or_we_are_not_root(notqmail: Command, short_path: Path) -> None:
+    import pwd
+
+    if os.geteuid() == 0 and "qmailq" in {entry.pw_name for entry in pwd.getpwall()}:
+        pytest.skip("this machine has the accounts")
+    done = notqmail("init", short_path / "h", "--accounts")
+    assert done.returncode == 1
+    assert "only root" in done.stderr or "unable to find user" in done.stderr
+    assert not (short_path / "h").exists()
+
+
+@pytest.mark.root
+def test_a_home_of_another_user_is_not_run(notqmail: Command, short_path: Path) -> None:
+    (short_path / "h" / "queue").mkdir(parents=True)
+    os.chown(short_path / "h" / "queue", 40_004, -1)
+    done = notqmail("run", "--home", short_path / "h")
+    assert done.returncode == 1
+    assert "belongs to another user" in done.stderr

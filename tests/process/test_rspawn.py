@@ -1,0 +1,367 @@
+"""qmail-rspawn as a program: deliveries of its own agent and of a foreign qmail-remote, many at a time."""
+
+import os
+import socket
+import stat
+import subprocess
+import sys
+import time
+
+import pytest
+from remote_peer import CLOSE, SILENCE, ScriptedPeer
+
+from notqmail.testing.dns_server import FakeDnsServer
+from notqmail.wire.reports import Report, permanent, success, temporary
+from notqmail.wire.spawn_link import Delivery, ReportReader
+
+MESSAGE = b"Subject: x\n\nhello\n"
+ESMTP = b"250-peer\r\n250-PIPELINING\r\n250 SIZE\r\n"
+ACCEPTED = success(b"127.0.0.1 accepted message.\nRemote host said: 250 ok\n")
+
+
+@pytest.fixture
+def home(tmp_path):
+    for directory in ("control", "queue/lock", "queue/mess/3", "bin"):
+        (tmp_path / directory).mkdir(parents=True)
+    (tmp_path / "queue/lock/tcpto").write_bytes(b"\x01" * 1024)
+    (tmp_path / "control/me").write_text("me.example\n")
+    (tmp_path / "control/timeoutremote").write_text("20\n")
+    (tmp_path / "queue/mess/3/7").write_bytes(MESSAGE)
+    return tmp_path
+
+
+START = (
+    "import sys; sys.modules.update(dict.fromkeys({without}));"
+    "from notqmail.programs.qmail_rspawn import start; start()"
+)  # a module that is None there cannot be imported
+
+
+class Spawner:
+    """A running qmail-rspawn, as qmail-send sees it; a context manager that expects it to leave in peace."""
+
+    def __init__(self, home, *, without=(), **environ):
+        path = str(home / "bin") + ":/usr/bin:/bin"
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", START.format(without=list(without))],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env={**os.environ, "QMAILHOME": str(home), "DNSCACHEIP": "127.0.0.1:9", "PATH": path, **environ},
+        )  # fmt: skip
+        self.pid = self._process.pid
+        self._reader = ReportReader()
+        self._early = []
+        self.complaints = b""
+
+    def __enter__(self):
+        assert self._process.stdout.read(1) == b"\x78"  # 120 slots
+        return self
+
+    def __exit__(self, kind, *_):
+        try:
+            self._process.stdin.close()
+            self.rest = self._process.stdout.read()
+            self.complaints = self._process.stderr.read()
+            assert self._process.wait(20) == 0
+        finally:
+            self._process.kill()
+            self._process.wait()
+            self._process.stdout.close()
+            self._process.stderr.close()
+
+    def command(self, slot, recipient=b"r@y.example", *, message=b"3/7", sender=b"s@x"):
+        self.raw(Delivery(slot, message, sender, recipient).encode())
+
+    def raw(self, data):
+        self._process.stdin.write(data)
+        self._process.stdin.flush()
+
+    def hang_up(self):
+        self._process.stdin.close()
+
+    def reports(self, count):
+        """The next `count` reports, by slot."""
+        found = self._early
+        while len(found) < count:
+            data = os.read(self._process.stdout.fileno(), 65_536)
+            assert data, "the spawner left"
+            found += self._reader.receive(data)
+        self._early = found[count:]
+        return dict(found[:count])
+
+    def deliver(self, **how):
+        self.command(5, **how)
+        return self.reports(1)[5]
+
+
+def route(home, *peers):
+    (home / "control/smtproutes").write_text("".join(f"{key}:127.0.0.1:{peer.port}\n" for key, peer in peers))
+
+
+def program(home, text, name="qmail-remote"):
+    path = home / "bin" / name
+    path.write_text("#!/bin/sh\n" + text)
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_a_delivery(home):
+    with ScriptedPeer({b"EHLO": ESMTP}) as peer, Spawner(home) as spawner:
+        route(home, ("", peer))
+        assert spawner.deliver() == ACCEPTED
+        assert peer.bodies == [MESSAGE.replace(b"\n", b"\r\n")]
+        assert peer.wait_until_heard(b"QUIT")
+    assert spawner.rest == b"" and spawner.complaints == b""
+    assert (home / "queue/lock/tcpto").read_bytes() == bytes(1024)
+
+
+def test_slot_nought_and_a_command_cut_anywhere(home):
+    with ScriptedPeer() as peer, Spawner(home) as spawner:
+        route(home, ("", peer))
+        for byte in Delivery(0, b"3/7", b"s@x", b"r@y").encode():
+            spawner.raw(bytes([byte]))
+        assert spawner.reports(1) == {0: ACCEPTED}
+
+
+DISLIKED = b"127.0.0.1 does not like recipient.\nRemote host said: %b no\nGiving up on 127.0.0.1.\n"
+SENDER_REJECTED = b"Connected to 127.0.0.1 but sender was rejected.\nRemote host said: 550 no\n"
+DIED = b"Connected to 127.0.0.1 but connection died. %b(#4.4.2)\n"
+
+
+@pytest.mark.parametrize(
+    ("answers", "report"),
+    [
+        ({b"RCPT": b"550 no\r\n"}, permanent(DISLIKED % b"550")),
+        ({b"RCPT": b"450 no\r\n"}, temporary(DISLIKED % b"450")),
+        ({b"MAIL": b"550 no\r\n"}, permanent(SENDER_REJECTED)),
+        ({b"": b"421 no\r\n"}, temporary(b"Connected to 127.0.0.1 but greeting failed.\nRemote host said: 421 no\n")),
+        ({b"": CLOSE}, temporary(DIED % b"")),
+        ({b".": CLOSE}, temporary(DIED % b"Possible duplicate! ")),
+        ({b".": b"554 no\r\n"}, permanent(b"127.0.0.1 failed after I sent the message.\nRemote host said: 554 no\n")),
+    ],
+)
+@pytest.mark.parametrize("extensions", [b"502 what?\r\n", ESMTP])
+def test_what_the_server_says_is_what_qmail_send_hears(home, answers, report, extensions):
+    with ScriptedPeer({b"EHLO": extensions, **answers}) as peer, Spawner(home) as spawner:
+        route(home, ("", peer))
+        assert spawner.deliver() == report
+
+
+def test_a_byte_by_byte_server_and_one_that_greets_before_we_listen(home):
+    with ScriptedPeer({b"EHLO": ESMTP}, byte_by_byte=True) as peer, Spawner(home) as spawner:
+        route(home, ("", peer))
+        for slot in range(30):
+            spawner.command(slot)
+        assert set(spawner.reports(30).values()) == {ACCEPTED}
+        assert peer.bodies == [MESSAGE.replace(b"\n", b"\r\n")] * 30
+
+
+def test_a_hundred_deliveries_at_once_are_each_answered_once(home):
+    with ScriptedPeer({b"EHLO": ESMTP}) as peer, Spawner(home) as spawner:
+        route(home, ("", peer))
+        for slot in range(120):
+            spawner.command(slot, recipient=b"r%d@y.example" % slot)
+        assert set(spawner.reports(120)) == set(range(120))
+        assert peer.connections == 120
+    assert spawner.rest == b""
+
+
+def test_a_server_that_never_answers_costs_only_its_own_slot(home):
+    (home / "control/timeoutremote").write_text("1\n")
+    with ScriptedPeer({b"MAIL": SILENCE}) as deaf, ScriptedPeer() as peer, Spawner(home) as spawner:
+        route(home, ("deaf", deaf), ("", peer))
+        spawner.command(1, recipient=b"r@deaf")
+        spawner.command(2)
+        assert spawner.reports(1) == {2: ACCEPTED}
+        assert spawner.reports(1) == {1: temporary(b"Connected to 127.0.0.1 but connection died. (#4.4.2)\n")}
+
+
+def test_a_busy_slot_is_refused_and_its_delivery_goes_on(home):
+    (home / "control/timeoutremote").write_text("1\n")
+    with ScriptedPeer({b"": SILENCE}) as deaf, Spawner(home) as spawner:
+        route(home, ("", deaf))
+        spawner.command(9)
+        spawner.command(9)
+        spawner.command(120)
+        first = spawner.reports(2)
+        assert first[9].text == b"Internal error: delnum in use. (#4.3.5)\n"
+        assert first[120].text == b"Internal error: delnum too big. (#4.3.5)\n"
+        assert b"connection died" in spawner.reports(1)[9].text
+
+
+def test_at_the_end_of_commands_the_deliveries_under_way_are_finished(home):
+    (home / "control/timeoutremote").write_text("1\n")
+    with ScriptedPeer({b"": SILENCE}) as deaf, Spawner(home) as spawner:
+        route(home, ("", deaf))
+        spawner.command(9)
+        spawner.hang_up()
+        assert b"connection died" in spawner.reports(1)[9].text
+
+
+def test_commands_that_cannot_be(home):
+    with Spawner(home) as spawner:
+        assert b"must include host name" in spawner.deliver(recipient=b"nobody").text
+        assert b"unable to open message" in spawner.deliver(message=b"3/8").text
+        assert b"nonnumerics" in spawner.deliver(message=b"../x").text
+
+
+def test_names_are_looked_up_and_found_again_without_asking(home):
+    with FakeDnsServer() as dns, ScriptedPeer() as peer:
+        dns.records("relay.example", "A", "127.0.0.1")
+        dns.records("null.example", "MX", "0 .")
+        (home / "control/smtproutes").write_text(f"y.example:relay.example:{peer.port}\n")
+        with Spawner(home, DNSCACHEIP=f"127.0.0.1:{dns.address[1]}") as spawner:
+            assert [spawner.deliver() for _ in range(5)] == [ACCEPTED] * 5
+            assert b"(#5.1.10)" in spawner.deliver(recipient=b"r@null.example").text
+            assert dns.questions.count(("relay.example", "A", "udp")) == 1
+
+
+def test_it_works_without_uvloop(home):
+    with ScriptedPeer({b"EHLO": ESMTP}) as peer, ScriptedPeer({b".": CLOSE}) as rude:
+        route(home, ("rude", rude), ("", peer))
+        (home / "queue/mess/3/8").write_bytes(b"Subject: long\n\n" + (b"." * 70 + b"\n") * 50_000)
+        with Spawner(home, without=["uvloop"]) as spawner:
+            for slot in range(20):
+                spawner.command(slot, message=b"3/8" if slot % 5 == 0 else b"3/7")
+            assert set(spawner.reports(20).values()) == {ACCEPTED}
+            assert spawner.deliver(recipient=b"r@rude") == temporary(DIED % b"Possible duplicate! ")
+        assert spawner.complaints == b""
+
+
+@pytest.mark.debian("smtp-sink")
+@pytest.mark.parametrize(
+    "options", [[], ["-p"], ["-e"], ["-8"]], ids=["all", "no pipelining", "no ehlo", "no 8bitmime"]
+)
+def test_postfix_smtp_sink_takes_everything(home, free_port, options):
+    user = ["-u", "nobody"] if os.geteuid() == 0 else []
+    command = ["smtp-sink", *user, *options, "-4", f"127.0.0.1:{free_port}", "100"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as sink:
+        try:
+            for _ in range(200):
+                with socket.socket() as trial:
+                    if trial.connect_ex(("127.0.0.1", free_port)) == 0:
+                        break
+                time.sleep(0.02)  # the sink cannot tell us when it listens
+            (home / "control/smtproutes").write_text(f":127.0.0.1:{free_port}\n")
+            with Spawner(home) as spawner:
+                for slot in range(50):
+                    spawner.command(slot)
+                reports = spawner.reports(50).values()
+                assert {report.kind for report in reports} == {b"K"}
+                assert all(report.text.startswith(b"127.0.0.1 accepted message.") for report in reports)
+                assert not any(b"354" in report.text for report in reports)
+        finally:
+            sink.terminate()
+
+
+def test_a_long_message_goes_out_whole_and_is_never_whole_in_memory(home):
+    body = b"Subject: long\n\n" + (b"." + b"x" * 71 + b"\n") * 600_000
+    (home / "queue/mess/3/7").write_bytes(body)
+    with ScriptedPeer({b"EHLO": ESMTP}) as peer, Spawner(home) as spawner:
+        route(home, ("", peer))
+        assert spawner.deliver() == ACCEPTED
+        with open(f"/proc/{spawner.pid}/status") as status:
+            [peak_kb] = [int(line.split()[1]) for line in status if line.startswith("VmHWM")]
+        assert peer.bodies == [body.replace(b"\n.", b"\n..").replace(b"\n", b"\r\n")]
+        assert peak_kb < 80_000, "the message is 44 MB, the interpreter with its libraries about 40"
+
+
+def test_a_partial_last_line(home):
+    (home / "queue/mess/3/7").write_bytes(b"x")
+    with ScriptedPeer({b"EHLO": ESMTP}) as peer, Spawner(home) as spawner:
+        route(home, ("", peer))
+        assert spawner.deliver() == permanent(b"SMTP cannot transfer messages with partial final lines. (#5.6.2)\n")
+        assert b"DATA" not in peer.heard
+
+
+def test_no_dns_and_no_controls_are_temporary(home):
+    with Spawner(home) as spawner:
+        assert spawner.deliver() == temporary(b"Sorry, I couldn't find any host by that name. (#4.1.2)\n")
+    (home / "control/me").unlink()
+    with Spawner(home) as spawner:
+        assert spawner.deliver() == temporary(b"Unable to read control files. (#4.3.0)\n")
+
+
+def test_a_foreign_qmail_remote_is_executed_as_the_contract_says(home):
+    program(
+        home, 'printf "r\\0K%s|%s|%s|%s|%s\\n\\0" "$#" "$1" "$2" "$3" "$(pwd -P)"; cat >"$QMAILHOME/got"; echo >&2 late'
+    )
+    with Spawner(home) as spawner:
+        report = spawner.deliver(sender=b"s p@x", recipient=b"a@b@y.example")
+    assert report == success(b"3|y.example|s p@x|a@b@y.example|%b\n" % os.fsencode((home / "queue/mess").resolve()))
+    assert (home / "got").read_bytes() == MESSAGE
+
+
+def test_our_own_launcher_is_not_executed(home):
+    program(home, "# notqmail-python launcher\nexit 1\n")
+    with ScriptedPeer() as peer, Spawner(home) as spawner:
+        route(home, ("", peer))
+        assert spawner.deliver() == ACCEPTED
+
+
+def test_qmailremote_goes_before_everything(home):
+    program(home, "# notqmail-python launcher\nexit 1\n")
+    other = program(home, 'printf "hno\\n\\0DGiving up\\n\\0"', "other")
+    with Spawner(home, QMAILREMOTE=other) as spawner:
+        assert spawner.deliver() == permanent(b"no\nGiving up\n")
+    with Spawner(home, QMAILREMOTE="other") as spawner:  # found on the PATH
+        assert spawner.deliver().kind == b"D"
+
+
+@pytest.mark.parametrize(
+    ("text", "report"),
+    [
+        ("exit 111", temporary(b"Unable to run qmail-remote.\n")),
+        ("exit 100", permanent(b"Unable to run qmail-remote.\n")),
+        ("exec no-such-program", temporary(b"Unable to run qmail-remote.\n")),
+        ("kill -9 $$", temporary(b"qmail-remote crashed.\n")),
+        ("exit 0", temporary(b"qmail-remote produced no output.\n")),
+        ('printf "r\\0"', temporary(b"")),
+    ],
+)
+def test_the_end_of_a_foreign_qmail_remote(home, text, report):
+    program(home, text)
+    with Spawner(home) as spawner:
+        assert spawner.deliver() == report
+
+
+@pytest.mark.parametrize("setting", ["/no/such/program", "no-such-program"])
+def test_a_qmailremote_that_is_missing_or_cannot_run_never_bounces(home, setting):
+    with Spawner(home, QMAILREMOTE=setting) as spawner:
+        assert spawner.deliver() == temporary(b"Unable to run qmail-remote.\n")
+    broken = home / "bin/broken"
+    broken.write_bytes(b"#!/no/such/interpreter\n")
+    broken.chmod(0o755)
+    with Spawner(home, QMAILREMOTE=str(broken)) as spawner:
+        assert spawner.deliver() == temporary(b"Unable to run qmail-remote.\n")
+
+
+def test_a_program_that_floods_is_cut(home):
+    program(home, 'printf "r\\0Kfine\\n\\0"; head -c 3000000 /dev/zero | tr "\\0" x')
+    with Spawner(home) as spawner:
+        assert spawner.deliver() == success(b"fine\n")
+
+
+def test_programs_run_at_the_same_time_and_leave_no_zombie(home):
+    program(home, 'sleep 0.3; printf "r\\0K$3\\n\\0"')
+    with Spawner(home) as spawner:
+        for slot in range(20):
+            spawner.command(slot, recipient=b"%d@y" % slot)
+        reports = spawner.reports(20)
+        assert reports == {slot: Report(b"K", b"%d@y\n" % slot) for slot in range(20)}
+        children = subprocess.run(["ps", "--ppid", str(spawner.pid), "-o", "pid="], capture_output=True, check=False)
+        assert children.stdout == b""
+
+
+def test_without_a_queue_it_does_not_begin(tmp_path):
+    run = [sys.executable, "-m", "notqmail.programs.qmail_rspawn"]
+    done = subprocess.run(run, env={**os.environ, "QMAILHOME": str(tmp_path)}, capture_output=True, timeout=20)
+    assert (done.returncode, done.stdout) == (111, b"")
+    assert subprocess.run([*run, "--help"], capture_output=True, timeout=20).stdout.startswith(b"usage: qmail-rspawn")
+
+
+def test_a_missing_tcpto_is_no_trouble(home):
+    (home / "queue/lock/tcpto").unlink()
+    with ScriptedPeer() as peer, Spawner(home) as spawner:
+        route(home, ("", peer))
+        assert spawner.deliver() == ACCEPTED
+    assert not (home / "queue/lock/tcpto").exists()
+    assert stat.S_ISDIR(os.stat(home / "queue/lock").st_mode)

@@ -1,0 +1,253 @@
+"""deliver/mailboxes.py: Maildir and mbox, on a fake disk that forgets and on the real one."""
+
+import errno
+import fcntl
+import itertools
+import os
+import random
+from types import SimpleNamespace
+
+import pytest
+
+from notqmail.deliver import mailboxes
+from notqmail.deliver.mailboxes import (
+    AnyPlaceDisk,
+    DeliveryFailed,
+    MaildirJob,
+    Message,
+    UniqueNames,
+    deliver_batch,
+    deliver_mbox,
+    quote_from_lines,
+)
+from notqmail.testing.fake_disk import FakeDisk, PowerCut
+from notqmail.unix.durable import Disk, WriteFailed
+
+CLOCK = SimpleNamespace(now_us=lambda: 1_795_365_569_000_042)
+TOP = b"Return-Path: <s@x>\nDelivered-To: u@d\n"
+
+
+def _names(pid=77):
+    return UniqueNames(CLOCK, pid=pid, host=b"h")
+
+
+@pytest.fixture
+def message(tmp_path):
+    made = []
+
+    def make(content):
+        path = tmp_path / f"message{len(made)}"
+        path.write_bytes(content)
+        made.append(os.open(path, os.O_RDONLY))
+        return Message(made[-1])
+
+    yield make
+    for descriptor in made:
+        os.close(descriptor)
+
+
+def test_names_do_not_repeat_and_hold_no_slash_or_colon():
+    names = UniqueNames(CLOCK, pid=5, host=b"a/b:c")
+    assert names.next() == b"1795365569.M42P5Q1.a\\057b\\072c"
+    assert names.next() == b"1795365569.M42P5Q2.a\\057b\\072c"
+
+
+def test_a_batch_lands_in_new_and_leaves_nothing_in_tmp(message):
+    disk = FakeDisk()
+    jobs = [MaildirJob(b"/m/", TOP, message(b"a\n")), MaildirJob(b"/n/", b"", message(b"b" * 200_000))]
+    assert deliver_batch(jobs, disk, _names()) == [None, None]
+    assert disk.everything() == {
+        b"/m/new/1795365569.M42P77Q1.h": TOP + b"a\n",
+        b"/n/new/1795365569.M42P77Q2.h": b"b" * 200_000,
+    }
+
+
+def _deliver_until(cut_at, jobs):
+    disk = FakeDisk()
+    disk.cut_at = cut_at
+    try:
+        return disk, deliver_batch(jobs, disk, _names())
+    except PowerCut:
+        return disk, None
+
+
+def test_after_a_power_cut_at_any_step_new_holds_only_whole_messages_and_all_that_were_acknowledged(message):
+    jobs = [MaildirJob(b"/m/", TOP, message(b"one\n")), MaildirJob(b"/m/", TOP, message(b"two\n"))]
+    for cut_at in itertools.count():
+        disk, results = _deliver_until(cut_at, jobs)
+        for after in disk.survivors(random.Random(cut_at)):
+            found = sorted(text for path, text in after.everything().items() if path.startswith(b"/m/new/"))
+            assert set(found) <= {TOP + b"one\n", TOP + b"two\n"}
+            if results is not None:
+                assert results == [None, None]
+                assert found == [TOP + b"one\n", TOP + b"two\n"]
+        if results is not None:
+            break
+    assert cut_at > 8  # it was cut at every step
+
+
+def test_a_disk_that_fails_at_any_step_acknowledges_only_what_is_there(message):
+    jobs = [MaildirJob(b"/m/", TOP, message(b"one\n")), MaildirJob(b"/m/", TOP, message(b"two\n"))]
+    for fail_at in range(10):
+        disk = FakeDisk()
+        disk.fail_at = fail_at
+        results = deliver_batch(jobs, disk, _names(), enter=lambda _: True)
+        assert set(results) <= {None, b"Temporary error on maildir delivery. (#4.3.0)"}
+        for after in disk.survivors(random.Random(fail_at)):
+            found = [text for path, text in after.everything().items() if path.startswith(b"/m/new/")]
+            for result, text in zip(results, (b"one\n", b"two\n"), strict=True):
+                assert result is not None or TOP + text in found
+
+
+def test_one_bad_maildir_does_not_hold_back_the_others(tmp_path, message):
+    for name in ("good", "closed"):
+        for part in ("tmp", "new", "cur"):
+            (tmp_path / name / part).mkdir(parents=True)
+    (tmp_path / "closed" / "new").rmdir()
+    here = os.fsencode(tmp_path)
+    jobs = [
+        MaildirJob(here + b"/missing/", TOP, message(b"a\n")),
+        MaildirJob(here + b"/closed/", TOP, message(b"b\n")),
+        MaildirJob(here + b"/good/", TOP, message(b"c\n")),
+    ]
+    assert deliver_batch(jobs, AnyPlaceDisk(None), _names()) == [
+        b"Unable to chdir to maildir. (#4.2.1)",
+        b"Temporary error on maildir delivery. (#4.3.0)",
+        None,
+    ]
+    assert [path.read_bytes() for path in (tmp_path / "good" / "new").iterdir()] == [TOP + b"c\n"]
+    assert [path for name in ("good", "closed") for path in (tmp_path / name / "tmp").iterdir()] == []
+
+
+def test_a_name_that_is_taken_is_left_alone_and_another_used(message):
+    disk = FakeDisk()
+    disk.create(b"/m/tmp/1795365569.M42P77Q1.h", [b"somebody's"])
+    assert deliver_batch([MaildirJob(b"/m/", b"", message(b"x"))], disk, _names()) == [None]
+    assert disk.everything()[b"/m/tmp/1795365569.M42P77Q1.h"] == b"somebody's"
+    assert disk.everything()[b"/m/new/1795365569.M42P77Q2.h"] == b"x"
+
+
+def test_a_file_in_new_is_never_replaced(message):
+    disk = FakeDisk()
+    disk.create(b"/m/new/1795365569.M42P77Q1.h", [b"older mail"])
+    [failure] = deliver_batch([MaildirJob(b"/m/", b"", message(b"x"))], disk, _names())
+    assert failure == b"Temporary error on maildir delivery. (#4.3.0)"
+    assert disk.everything() == {b"/m/new/1795365569.M42P77Q1.h": b"older mail"}
+
+
+def test_an_unreadable_message_is_said_to_be_the_message(message):
+    large = message(b"x" * 100_000)
+    os.dup2(os.open("/", os.O_RDONLY), large.descriptor)  # reading on now fails with EISDIR
+    disk = FakeDisk()
+    assert deliver_batch([MaildirJob(b"/m/", b"", large)], disk, _names()) == [b"Unable to read message. (#4.3.0)"]
+    assert disk.everything() == {}
+
+
+def test_what_is_synced_together_is_synced_once_for_each_file_system(tmp_path):
+    places = []
+    disk = AnyPlaceDisk(lambda descriptor: places.append(os.fstat(descriptor).st_dev))
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_bytes(b"")
+    disk.sync([os.fsencode(tmp_path / name) for name in ("a", "b", "c")])
+    assert places == [tmp_path.stat().st_dev]
+
+    def broken(_descriptor):
+        raise OSError(errno.EIO, "broken")
+
+    with pytest.raises(WriteFailed):
+        AnyPlaceDisk(broken).sync([os.fsencode(tmp_path / name) for name in ("a", "b")])
+
+
+# -- mbox ------------------------------------------------------------------------------------------------------
+
+QUOTING = [
+    (b"", b""),
+    (b"From x\n", b">From x\n"),
+    (b">From x\n>>From y", b">>From x\n>>>From y"),
+    (b"a From x\nFromage\nFrom\n>x\n", b"a From x\nFromage\nFrom\n>x\n"),
+    (b"\nFrom ", b"\n>From "),
+    (b"From From \n From \n", b">From From \n From \n"),
+    (b">a From x\nF\nFr", b">a From x\nF\nFr"),
+]
+
+
+@pytest.mark.parametrize(("text", "quoted"), QUOTING)
+def test_from_lines_are_quoted_however_the_pieces_are_cut(text, quoted):
+    for first, second in itertools.combinations_with_replacement(range(len(text) + 1), 2):
+        pieces = (text[:first], text[first:second], text[second:])
+        assert b"".join(quote_from_lines(pieces)) == quoted
+
+
+@pytest.mark.parametrize(
+    ("content", "appended"),
+    [
+        (b"S: x\n\nFrom me\n", b"TOPS: x\n\n>From me\n\n"),
+        (b"no newline", b"TOPno newline\n\n"),
+        (b"", b"TOP\n"),
+        (b"From", b"TOPFrom\n\n"),
+    ],
+)
+def test_an_mbox_grows_by_the_message_and_a_blank_line(tmp_path, message, content, appended):
+    path = tmp_path / "mbox"
+    for _ in range(2):
+        deliver_mbox(os.fsencode(path), b"TOP", message(content))
+    assert path.read_bytes() == appended * 2
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_locked_mbox_is_given_up_after_its_time(tmp_path, message):
+    path = tmp_path / "mbox"
+    with open(path, "wb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(DeliveryFailed) as failed:
+            deliver_mbox(os.fsencode(path), b"", message(b"x"), lock_wait_s=0.01)
+    assert failed.value.text == b"File has been locked for 30 seconds straight. (#4.3.0)"
+    assert path.read_bytes() == b""
+
+
+def test_an_mbox_is_cut_back_when_writing_fails(tmp_path, message, monkeypatch):
+    path = tmp_path / "mbox"
+    path.write_bytes(b"older\n")
+
+    def fsync(_descriptor):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(mailboxes.os, "fsync", fsync)
+    with pytest.raises(DeliveryFailed) as failed:
+        deliver_mbox(os.fsencode(path), b"TOP", message(b"x"))
+    assert failed.value.text == b"Unable to write %b: out of disk space. (#4.3.0)" % os.fsencode(path)
+    assert path.read_bytes() == b"older\n"
+
+
+def test_an_unreadable_message_leaves_the_mbox_as_it_was(tmp_path, message):
+    path = tmp_path / "mbox"
+    large = message(b"x" * 100_000)
+    os.dup2(os.open("/", os.O_RDONLY), large.descriptor)
+    with pytest.raises(DeliveryFailed) as failed:
+        deliver_mbox(os.fsencode(path), b"TOP", large)
+    assert failed.value.text == b"Unable to read message: is a directory. (#4.3.0)"
+    assert path.read_bytes() == b""
+
+
+def test_an_mbox_that_cannot_be_opened_is_named(message):
+    with pytest.raises(DeliveryFailed) as failed:
+        deliver_mbox(b"/nonexistent/mbox", b"", message(b""))
+    assert failed.value.text == b"Unable to open /nonexistent/mbox: file does not exist. (#4.2.1)"
+
+
+def test_an_mbox_on_a_file_system_without_locks_is_written_all_the_same(tmp_path, message, monkeypatch):
+    def flock(_descriptor, _how):
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(mailboxes.fcntl, "flock", flock)
+    deliver_mbox(os.fsencode(tmp_path / "mbox"), b"", message(b"x\n"))
+    assert (tmp_path / "mbox").read_bytes() == b"x\n\n"
+
+
+def test_the_real_disk_takes_a_maildir_message(tmp_path, message):
+    for part in ("tmp", "new"):
+        (tmp_path / part).mkdir()
+    assert deliver_batch([MaildirJob(os.fsencode(tmp_path) + b"/", TOP, message(b"x\n"))], Disk(), _names()) == [None]
+    [path] = (tmp_path / "new").iterdir()
+    assert path.read_bytes() == TOP + b"x\n"
+    assert path.stat().st_mode & 0o777 == 0o600 and path.stat().st_nlink == 1
