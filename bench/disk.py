@@ -8,10 +8,11 @@ mailer makes, and nothing a site would see: file systems that keep mail have a j
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 _IMAGE_BYTES = 2 * 1024**3
@@ -57,11 +58,16 @@ def place(directory: Path, choice: str) -> Iterator[Path]:
     base = Path(tempfile.mkdtemp(prefix="notqmail-bench-", dir=directory))
     base.chmod(0o755)  # Postfix's daemons are other users
     try:
-        if choice == "image" or (choice == "auto" and kind == "ext4" and not _has_journal(device)):
-            with _image(base) as mount_point:
-                yield mount_point
-        else:
-            yield base
+        with ExitStack() as stack:
+            chosen = base
+            if choice == "image" or (choice == "auto" and kind == "ext4" and not _has_journal(device)):
+                try:
+                    chosen = stack.enter_context(_image(base))
+                except RuntimeError as error:
+                    if choice == "image":
+                        raise
+                    print(f"no disk image ({error}): measuring on {describe(directory)}", file=sys.stderr)
+            yield chosen
     finally:
         if not os.path.ismount(base / "disk"):  # still busy: its error says so, and names the place to look at
             shutil.rmtree(base)
@@ -71,6 +77,8 @@ def place(directory: Path, choice: str) -> Iterator[Path]:
 def _image(base: Path) -> Iterator[Path]:
     image, mount_point = base / "image", base / "disk"
     mount_point.mkdir()
+    if shutil.disk_usage(base).free < 2 * _IMAGE_BYTES:
+        raise RuntimeError(f"too little room in {base}")
     with image.open("wb") as file:  # really written: else the first use of each block would cost more than later ones
         for _ in range(_IMAGE_BYTES // 2**20):
             file.write(bytes(2**20))

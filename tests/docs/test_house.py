@@ -1,6 +1,8 @@
 """The house agrees with its drawings: documents, man pages and code name the same things."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -147,6 +149,15 @@ def test_only_the_durable_seam_makes_things_durable() -> None:
     assert found - allowed == set()
 
 
+SCRIPTS = [path for path in (REPOSITORY / "packaging").rglob("*") if path.is_file() and path.stat().st_mode & 0o100]
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS, REPOSITORY / ".ci" / "run"], ids=name)
+def test_shell_scripts_are_shell(script: Path) -> None:
+    shell = script.read_text().splitlines()[0].removeprefix("#!")
+    subprocess.run([shell, "-n", script], check=True, timeout=20)
+
+
 # Not enum: `signal` and `socket` bring it.
 HEAVY = ("asyncio", "argparse", "logging", "dataclasses", "typing", "subprocess", "email", "uvloop", "dns")
 
@@ -154,9 +165,6 @@ HEAVY = ("asyncio", "argparse", "logging", "dataclasses", "typing", "subprocess"
 @pytest.mark.parametrize("program", program_names())
 def test_one_shot_programs_import_nothing_heavy(program: str) -> None:
     """What a program imports before it knows its arguments is paid for by every connection and every delivery."""
-    import subprocess
-    import sys
-
     module = "notqmail.programs." + program.replace("-", "_")
     code = f"import sys; sys.path.append({str(REPOSITORY / 'src')!r}); import {module}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-IS", "-c", code], capture_output=True, text=True, timeout=60, check=True)

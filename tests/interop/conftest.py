@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from interop_peers import Receiver, Sink, postfix
+from interop_peers import Receiver, Sink
 from interop_system import System
 
 
@@ -38,7 +38,7 @@ def sink(short_directory: Path) -> Iterator[Sink]:
 @pytest.fixture
 def postfix_server(short_directory: Path) -> Iterator[Receiver]:
     """A private Postfix, running."""
-    if lacking := postfix.missing():
+    if lacking := Receiver.missing():
         pytest.skip("; ".join(lacking))
     made = Receiver(short_directory / "postfix")
     try:

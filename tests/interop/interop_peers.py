@@ -52,6 +52,11 @@ class Receiver:
         self._postfix = postfix.PrivatePostfix(base, free_port(), domain="there.test", agent="local")
         self.port, self.maildir = self._postfix.port, self._postfix.maildir
 
+    @staticmethod
+    def missing() -> list[str]:
+        """What a Postfix of our own needs and is not there, in words."""
+        return postfix.missing()
+
     def start(self) -> None:
         """Starts it; returns when it listens."""
         self._postfix.start()

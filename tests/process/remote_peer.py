@@ -102,3 +102,22 @@ class ScriptedPeer:
         for piece in pieces:
             link.sendall(piece)
         return answer
+
+
+class FullHouse:
+    """A context manager: a port where a connection is neither accepted nor refused, so that it times out."""
+
+    def __enter__(self):
+        self._listener = socket.socket()
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen(0)
+        self.port = self._listener.getsockname()[1]
+        self._guests = [socket.socket() for _ in range(4)]
+        for guest in self._guests:
+            guest.setblocking(False)
+            guest.connect_ex(("127.0.0.1", self.port))
+        return self
+
+    def __exit__(self, *_):
+        for link in [*self._guests, self._listener]:
+            link.close()

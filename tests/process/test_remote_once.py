@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from remote_peer import CLOSE, SILENCE, ScriptedPeer
+from remote_peer import CLOSE, SILENCE, FullHouse, ScriptedPeer
 
 from notqmail.testing.dns_server import SILENT, FakeDnsServer
 
@@ -171,6 +171,14 @@ def test_nobody_there_is_temporary_and_a_refusal_is_not_remembered(home, free_po
     no = (0, b"ZSorry, I wasn't able to establish an SMTP connection. (#4.4.1)\n\0")
     assert remote(home, "y", "s@x", "r@y") == no
     assert (home / "queue/lock/tcpto").read_bytes() == bytes(1024)
+
+
+def test_a_connection_that_times_out_is_remembered(home):
+    (home / "control/timeoutconnect").write_text("1\n")
+    with FullHouse() as house:
+        route(home, house)
+        assert b"(#4.4.1)" in remote(home, "y", "s@x", "r@y")[1]
+    assert (home / "queue/lock/tcpto").read_bytes()[:5] == bytes([127, 0, 0, 1, 1])
 
 
 def test_an_address_that_timed_out_twice_is_not_tried_and_an_answer_clears_it(home):

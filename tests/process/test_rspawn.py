@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from remote_peer import CLOSE, SILENCE, ScriptedPeer
+from remote_peer import CLOSE, SILENCE, FullHouse, ScriptedPeer
 
 from notqmail.testing.dns_server import FakeDnsServer
 from notqmail.wire.reports import Report, permanent, success, temporary
@@ -172,6 +172,21 @@ def test_a_server_that_never_answers_costs_only_its_own_slot(home):
         spawner.command(2)
         assert spawner.reports(1) == {2: ACCEPTED}
         assert spawner.reports(1) == {1: temporary(b"Connected to 127.0.0.1 but connection died. (#4.4.2)\n")}
+
+
+def test_a_connection_that_times_out_is_remembered_and_the_others_go_on(home, free_port):
+    (home / "control/timeoutconnect").write_text("1\n")
+    with FullHouse() as house, ScriptedPeer() as peer, Spawner(home) as spawner:
+        route(home, ("full", house), ("", peer))
+        with open(home / "control/smtproutes", "a") as routes:
+            routes.write(f"closed:127.0.0.1:{free_port}\nnoport:127.0.0.1:99999\nsix:[IPv6:::1]:{free_port}\n")
+        hosts = [b"full", b"closed", b"noport", b"six", b"y"]
+        for slot, host in enumerate(hosts):
+            spawner.command(slot, recipient=b"r@" + host)
+        reports = spawner.reports(5)
+        assert reports.pop(4) == ACCEPTED
+        assert {report.text[-10:] for report in reports.values()} == {b" (#4.4.1)\n"}
+        assert (home / "queue/lock/tcpto").read_bytes()[:5] == bytes([127, 0, 0, 1, 1])
 
 
 def test_a_busy_slot_is_refused_and_its_delivery_goes_on(home):

@@ -263,7 +263,9 @@ def test_a_smtpd_that_does_not_come_up_ends_the_run(
     assert running.process.wait(DEADLINE_S) == 1
 
 
-@pytest.mark.parametrize("address", ["2525", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:25", "127.0.0.1:65536"])
+@pytest.mark.parametrize(
+    "address", ["2525", "localhost:2525", ":2525", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:25", "127.0.0.1:65536"]
+)
 def test_addresses_that_will_not_do_are_refused(
     notqmail: Callable[..., "subprocess.CompletedProcess[str]"], short_path: Path, address: str
 ) -> None:

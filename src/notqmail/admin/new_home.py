@@ -29,6 +29,8 @@ def make_home(home: bytes, *, host: bytes, classic: bool) -> list[str]:
 
     Raises CannotMake, MissingAccount (classic without the accounts), OSError.
     """
+    if not classic:
+        own_name()
     if len(home + b"/run/qmail-queue") > SOCKET_PATH_MAX:
         raise CannotMake(f"{os.fsdecode(home)} is too long a path for a Unix socket in it: choose a shorter one")
     if not host or any(blank in host for blank in (b" ", b"\t", b"\n", b"\0", b"/")):
@@ -43,6 +45,14 @@ def make_home(home: bytes, *, host: bytes, classic: bool) -> list[str]:
     _write_settings(home, host, accounts)
     launchers.compile_package()
     return _notices(home, accounts, launchers.write_launchers(home))
+
+
+def own_name() -> str:
+    """The caller's name in the password file. Raises CannotMake: without a name there is no address."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        raise CannotMake(f"user id {os.geteuid()} has no name on this system, so no mail can be for it") from None
 
 
 def is_foreign_queue(home: bytes) -> bool:
@@ -92,7 +102,7 @@ def _write_settings(home: bytes, host: bytes, accounts: Accounts) -> None:
         # Only beside a text of our own: a rule file that a person wrote is compiled by that person.
         _write_new(os.path.join(control, b"tcp.smtp.cdb"), rules)
     if accounts.single_user:
-        me = pwd.getpwuid(os.geteuid()).pw_name
+        me = own_name()
         for name in _ALIASES:
             if name != me:
                 path = os.path.join(home, b"alias", b".qmail-" + name.encode())

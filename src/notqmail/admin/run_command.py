@@ -7,8 +7,8 @@ the queue closes. It is for single-user homes; a classic installation is started
 """
 
 import fcntl
+import ipaddress
 import os
-import pwd
 import signal
 import smtplib
 import socket
@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from notqmail.admin import first_message
 from notqmail.admin.console import Console, printable
 from notqmail.admin.household import Household, Service
+from notqmail.admin.new_home import own_name
 from notqmail.unix.clock import Clock
 
 READY_WAIT_S = 30.0
@@ -35,11 +36,19 @@ def parse_address(text: str) -> tuple[str, int]:
     """`127.0.0.1:2525` or `[::1]:2525` to (host, port). Raises CannotRun."""
     host, _, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65_536:
+    if not _is_address(host) or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65_536:
         raise CannotRun(f"{text!r} is not ADDRESS:PORT, as in 127.0.0.1:2525")
     if int(port) < 1024:
         raise CannotRun(f"port {port} is below 1024: `notqmail run` needs no root and takes none; choose 2525")
     return host, int(port)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False  # a name may mean several addresses: which one is not ours to guess
+    return True
 
 
 def lock_home(home: bytes) -> int:
@@ -140,7 +149,7 @@ class MailSystem:
 
     def prove(self) -> bool:
         """Sends the first message and shows it in the Maildir; False when it did not arrive."""
-        to = f"{pwd.getpwuid(os.geteuid()).pw_name}@localhost"
+        to = f"{own_name()}@localhost"
         new_path = os.path.join(self.home, b"Maildir/new")
         self.console.log("notqmail", f"sending a first message to {to}")
         try:
@@ -204,7 +213,7 @@ def run_home(home: bytes, address: tuple[str, int], environ: Mapping[bytes, byte
     look_port_is_free(address)
     system = MailSystem(home, address, environ)
     console, household = system.console, system.household
-    user = pwd.getpwuid(os.geteuid()).pw_name
+    user = own_name()
     console.say(f"SMTP:    {show_address(address)}")
     console.say(f"mail:    {user}@localhost lands in {printable(os.path.join(home, b'Maildir/'))}")
     console.say(f"home:    {printable(home)} (settings in control/, what waits in queue/)")
