@@ -1,4 +1,6 @@
-"""A whole qmail-send on a FakeDisk: the real rooms, with the network, the processes and the clock played by the test."""
+"""A whole qmail-send on a FakeDisk: the real rooms; network, processes and clock are played by the test."""
+
+from queue_states import FixedClock
 
 from notqmail.control.rewrite import Routing
 from notqmail.queue.layout import split_path
@@ -15,7 +17,6 @@ from notqmail.testing.fake_disk import FakeDisk
 from notqmail.wire import queue_exit
 from notqmail.wire.reports import Report, decode_report
 from notqmail.wire.spawn_link import CommandReader
-from queue_states import FixedClock
 
 
 class World:
@@ -118,7 +119,13 @@ class Machine:
         routing = Routing(local_domains=[b"me.test"], virtual_domains={}, percent_domains=[], default_host=b"me.test")
         self._preprocessor = preprocessor = Preprocessor(self.store, self.log, cleaner, routing, lambda: None)
         self.sender = Sender(
-            self.store, self.log, self.channels, bouncer, preprocessor, lifetime_s=604_800, shown_address=routing.strip_virtual_prefix
+            self.store,
+            self.log,
+            self.channels,
+            bouncer,
+            preprocessor,
+            lifetime_s=604_800,
+            shown_address=routing.strip_virtual_prefix,
         )
         self.flags = Flags()
         self.sender.load(now_s)
@@ -139,9 +146,11 @@ class Machine:
         """Until no message is accepted or preprocessed. Fails when that takes too many turns."""
         for _ in range(turns_max):
             self.loop.turn()
-            if not any(path.startswith((b"todo/", b"info/", b"local/", b"remote/")) for path in self.disk.everything()):
-                if not self.sender.ended and not self.sender.ended_in_todo:
-                    return
+            waiting = [
+                path for path in self.disk.everything() if path.startswith((b"todo/", b"info/", b"local/", b"remote/"))
+            ]
+            if not waiting and not self.sender.ended and not self.sender.ended_in_todo:
+                return
         raise AssertionError(f"the queue does not get empty: {self.disk.everything()}, {self.log.kept[-20:]}")
 
 

@@ -3,12 +3,12 @@
 import random
 
 import pytest
+from queue_states import FixedClock, legal_states
 
 from notqmail.queue.layout import split_path
 from notqmail.receive.enqueue import Enqueuer, Request
 from notqmail.testing.fake_disk import FakeDisk, PowerCut
 from notqmail.wire import queue_exit
-from queue_states import FixedClock, legal_states
 
 
 def make_request(number: int) -> Request:

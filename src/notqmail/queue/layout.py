@@ -48,9 +48,6 @@ def number_of(name: bytes) -> int | None:
     return int(name) if name.isdigit() and len(name) <= 20 and (name[:1] != b"0" or name == b"0") else None
 
 
-SPARE = b"pid/envelope."  # files that were todo/N, kept by qmail-clean for the resident qmail-queue (docs/adr/0012)
-SPARES_MAX = 128
-
 _DIRECTORIES = (  # path, owner, mode
     (b"", "queue", 0o750),
     (b"pid", "queue", 0o700),

@@ -16,9 +16,8 @@ leave an envelope whose message is missing.
 
 import errno
 
-
 from notqmail.message.received import received_by_queue
-from notqmail.queue.layout import SPARE, split_directory, split_path
+from notqmail.queue.layout import split_directory, split_path
 from notqmail.unix.durable import WriteFailed
 from notqmail.wire import queue_exit
 
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 ADDRESS_MAX = 1_002  # bytes of one F or T address, as in qmail-queue
 _NAME_TRIES = 9
-_SPARES_ENOUGH = 32
 
 
 class Refused(Exception):
@@ -60,15 +58,10 @@ class Request:
 
 
 class Enqueuer:
-    """The writer behind qmail-queue, one-shot and resident. `pid` and the clock make names under pid/ unique.
+    """The writer behind qmail-queue, one-shot and resident. `pid` and the clock make names under pid/ unique."""
 
-    The resident, of which there is one, also uses envelope files again (`reuse_envelopes`, docs/adr/0012).
-    """
-
-    def __init__(self, disk: "Disk", clock: "Clock", pid: int, *, reuse_envelopes: bool = False) -> None:
+    def __init__(self, disk: "Disk", clock: "Clock", pid: int) -> None:
         self._disk, self._clock, self._pid, self._count = disk, clock, pid, 0
-        self._reuse_envelopes = reuse_envelopes
-        self._spares: list[bytes] = []  # safe to write into: their old names in todo are durably gone
 
     def enqueue(self, requests: "Sequence[Request]") -> None:
         """Queues all of them or says for each why not, in its `exit_code`; on return ACCEPTED means durable."""
@@ -83,11 +76,9 @@ class Enqueuer:
                 self._remove(request)
             return
         named = [request for request in staged if self._try(self._name, request)]
-        spares = self._new_spares()
         # A name that fails to become durable is left: qmail-send may have seen it already. The caller hears
         # "temporary" and may send again: better twice than never.
-        if self._sync([b"todo", b"intd"] if spares else [b"todo"], named):
-            self._spares += spares
+        self._sync([b"todo"], named)
 
     def _try(self, step: "object", request: Request) -> bool:
         assert callable(step)
@@ -112,7 +103,7 @@ class Enqueuer:
         top = received_by_queue(request.pid, request.invoked, self._clock.now_s())
         message, number = self._create(_after(top, request.chunks))
         try:
-            envelope = self._write_envelope(request)
+            envelope, _ = self._create(_envelope(request))
             try:
                 self._disk.link(message, split_path(b"mess", number))
             except OSError as error:
@@ -121,36 +112,6 @@ class Enqueuer:
         finally:
             self._forget(message)
         request.number, request.envelope_name = number, envelope
-
-    def _write_envelope(self, request: Request) -> bytes:
-        """The name of a file under pid/ with the envelope in it; a used file where there is one."""
-        if not self._spares:
-            return self._create(_envelope(request))[0]
-        name = self._spares.pop()
-        try:
-            self._disk.overwrite(name, _envelope(request))
-        except FileNotFoundError:
-            return self._create(_envelope(request))[0]  # too old a spare: it was swept
-        except WriteFailed as error:
-            self._forget(name)
-            raise Refused(queue_exit.WRITE_FAILED) from error
-        except Refused:
-            self._forget(name)
-            raise
-        return name
-
-    def _new_spares(self) -> list[bytes]:
-        """Files that have left todo. They may be written into after the next sync of todo: before it, a power cut
-        could show the new envelope under the old name.
-        """
-        if not self._reuse_envelopes or len(self._spares) >= _SPARES_ENOUGH:
-            return []
-        try:
-            names = [b"pid/" + name for name in self._disk.names(b"pid")]
-        except OSError:
-            return []  # new files do as well
-        known = set(self._spares)
-        return [name for name in names if name.startswith(SPARE) and name not in known]
 
     def _create(self, chunks: "Iterable[bytes]") -> tuple[bytes, int]:
         """A new file under pid/; a name already taken (by a process of the same number) is stepped over."""

@@ -62,11 +62,13 @@ def serve(home: bytes, arguments: list[str]) -> int:
 
 
 def _own_run_directory(home: bytes, uid: int, gid: int) -> None:
-    """HOME/run must exist and be the queue owner's, who makes the socket in it."""
+    """HOME/run must exist, be the queue owner's, who makes the socket in it, and be open for everybody to enter."""
     run = os.path.join(home, b"run")
     try:
-        os.mkdir(run, 0o755)
+        os.mkdir(run)
     except FileExistsError:
-        return
-    if os.geteuid() == 0:
-        os.chown(run, uid, gid)
+        pass  # from an earlier start, or from `notqmail init`
+    if os.stat(run).st_uid in (uid, os.geteuid()):
+        os.chmod(run, 0o755)  # whatever umask we were started with
+        if os.geteuid() == 0:
+            os.chown(run, uid, gid)

@@ -67,7 +67,7 @@ class QueueServer:
             listener,
             lifeline_fd,
         )
-        self._enqueuer = Enqueuer(disk, clock, os.getpid(), reuse_envelopes=True)
+        self._enqueuer = Enqueuer(disk, clock, os.getpid())
         self._clients: dict[int, _Client] = {}
         self._serial = os.getpid()  # numbers of residents' messages: as unique as process numbers are
         self._poll = select.epoll()

@@ -53,7 +53,7 @@ class Bouncer:
                     bounce_host=self._host,
                     recipient=recipient,
                     original_sender=original_sender,
-                )  # fmt: skip
+                )
             )
             for chunk in self._store.bounce_chunks(number):
                 submission.write(chunk)

@@ -2,14 +2,11 @@
 
 Commands are NUL-terminated: `todo/N` (preprocessed: intd and todo go) and `foop/N` (finished: intd and mess go);
 each is answered with one byte. Files under pid/ that are older than any writer lives go now and then.
-
-A file that leaves todo is not removed but becomes a spare for the next envelope, as long as there are few of them:
-ext4 makes a new file slowly where many were removed in the last minute (docs/adr/0012).
 """
 
 import os
 
-from notqmail.queue.layout import CLEANUP_AGE_S, SPARE, SPARES_MAX, number_of, split_path
+from notqmail.queue.layout import CLEANUP_AGE_S, number_of, split_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +23,6 @@ class Cleaner:
 
     def __init__(self, disk: "Disk", clock: "Clock") -> None:
         self._disk, self._clock, self._until_sweep = disk, clock, 0
-        self._keeping_spares = False
 
     def perform(self, command: bytes) -> bytes:
         """Does one command (without its NUL). Files that are gone already count as removed."""
@@ -39,31 +35,20 @@ class Cleaner:
             return MALFORMED
         try:
             self._disk.discard(b"intd/%d" % number)
-            if command[:5] == b"foop/":
-                self._disk.discard(split_path(b"mess", number))
-            elif self._keeping_spares:
-                self._disk.rename(b"todo/%d" % number, SPARE + b"%d" % number)
-            else:
-                self._disk.discard(b"todo/%d" % number)
-        except FileNotFoundError:
-            return DONE
+            self._disk.discard(split_path(b"mess", number) if command[:5] == b"foop/" else b"todo/%d" % number)
         except OSError:
             return FAILED
         return DONE
 
     def sweep(self) -> None:
         """Removes what dead writers left under pid/."""
-        spares = 0
         try:
             for name in self._disk.names(b"pid"):
                 state = self._disk.state(b"pid/" + name)
                 if state is not None and state.is_file and self._clock.now_s() - state.accessed_s >= CLEANUP_AGE_S:
                     self._disk.discard(b"pid/" + name)
-                elif (b"pid/" + name).startswith(SPARE):
-                    spares += 1
         except OSError:
-            spares = SPARES_MAX  # next time, 30 commands on
-        self._keeping_spares = spares < SPARES_MAX
+            pass  # next time, 30 commands on
 
 
 def serve(cleaner: Cleaner, commands_fd: int = 0, replies_fd: int = 1) -> int:

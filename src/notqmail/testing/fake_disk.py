@@ -122,14 +122,6 @@ class FakeDisk:
             raise
         return number
 
-    def overwrite(self, path: bytes, chunks: "Iterable[Bytes]") -> None:
-        """As Disk.overwrite."""
-        file = self._file(path)
-        self._effect()
-        file.content = b"".join(chunks)
-        file.modified_s = self.now_s
-        self._effect()
-
     def append(self, path: bytes, data: bytes, mode: int = 0o600) -> None:
         """As Disk.append."""
         if path not in self._entries:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     Bytes = bytes | bytearray | memoryview
 
+_FEW_PATHS = 2  # up to here single syncs are as fast, and do not wait for what others write
 _SYNCFS_REPORTS_ERRORS = (5, 8)  # Linux; before, a failed write could go unnoticed: then each file is synced
 
 
@@ -33,9 +34,7 @@ class FileState:
 
     __slots__ = ("accessed_s", "inode", "is_file", "modified_s", "owner", "size")
 
-    def __init__(
-        self, inode: int, size: int, modified_s: int, accessed_s: int, owner: int, is_file: bool
-    ) -> None:
+    def __init__(self, inode: int, size: int, modified_s: int, accessed_s: int, owner: int, is_file: bool) -> None:
         self.inode, self.size, self.modified_s, self.accessed_s = inode, size, modified_s, accessed_s
         self.owner, self.is_file = owner, is_file
 
@@ -67,18 +66,6 @@ class Disk:
         except BaseException:
             os.unlink(place)
             raise
-        finally:
-            os.close(descriptor)
-
-    def overwrite(self, path: bytes, chunks: "Iterable[Bytes]") -> None:
-        """Gives an existing file new content, in place. Raises OSError, WriteFailed (its content is then anything)."""
-        descriptor = os.open(self._at(path), os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            length = 0
-            for chunk in chunks:
-                _write(descriptor, chunk)
-                length += len(chunk)
-            os.ftruncate(descriptor, length)
         finally:
             os.close(descriptor)
 
@@ -172,7 +159,7 @@ class Disk:
         Raises WriteFailed: then none of it may be relied on, also not after a second, successful sync.
         """
         try:
-            if self._syncfs is not None and len(paths) > 1:
+            if self._syncfs is not None and len(paths) > _FEW_PATHS:
                 self._syncfs(self._root_fd)
                 return
             for path in paths:

@@ -19,6 +19,25 @@ def complain(text: str) -> None:
         pass  # nobody listens: the exit code still tells
 
 
+_COERCED = (b"C.UTF-8", b"C.utf8", b"UTF-8")
+
+
+def forget_coerced_locale() -> None:
+    """Takes LC_CTYPE out of the environment when only the interpreter has put it there (PEP 538).
+
+    Programs we start must find the environment we were started with, and no more.
+    """
+    if os.environb.get(b"LC_CTYPE") not in _COERCED:
+        return
+    try:
+        with open("/proc/self/environ", "rb", buffering=0) as file:
+            given = b"\0" + file.readall()
+    except OSError:
+        return  # no way to know: harmless
+    if b"\0LC_CTYPE=" not in given:
+        del os.environb[b"LC_CTYPE"]
+
+
 def run(main: "Callable[[], int]", *, uncaught: int = TEMPORARY) -> "None":
     """Runs `main` and leaves with its code. Anything uncaught is one line on fd 2 and `uncaught`: mail waits.
 
@@ -26,6 +45,7 @@ def run(main: "Callable[[], int]", *, uncaught: int = TEMPORARY) -> "None":
     because it costs as much as the start.
     """
     name = os.path.basename(sys.argv[0])
+    forget_coerced_locale()
     try:
         code = main()
     except SystemExit as leaving:
