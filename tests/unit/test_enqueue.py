@@ -1,10 +1,10 @@
-"""The queue's writer: what is on the disk after each answer, and what becomes of files used again."""
+"""The queue's writer: what is on the disk after each answer."""
 
 import errno
 
 import pytest
 
-from notqmail.queue.layout import SPARE, split_path
+from notqmail.queue.layout import split_path
 from notqmail.receive.enqueue import ADDRESS_MAX, Enqueuer, Refused, Request, invoked_by
 from notqmail.testing.fake_disk import FakeDisk
 from notqmail.unix.durable import WriteFailed
@@ -18,10 +18,8 @@ def request(
     return Request(chunks, [sender, *recipients], uid=7, pid=pid, invoked=b"by uid 7")
 
 
-def enqueue(disk: FakeDisk, *requests: Request, reuse: bool = False) -> Enqueuer:
-    enqueuer = Enqueuer(disk, SteppedClock(0), 9, reuse_envelopes=reuse)
-    enqueuer.enqueue(requests)
-    return enqueuer
+def enqueue(disk: FakeDisk, *requests: Request) -> None:
+    Enqueuer(disk, SteppedClock(0), 9).enqueue(requests)
 
 
 def test_an_accepted_message_is_mess_and_todo_and_nothing_else() -> None:
@@ -94,18 +92,10 @@ class StubbornDisk(FakeDisk):
         self._perhaps("link", new)
         super().link(old, new)
 
-    def overwrite(self, path: bytes, chunks: object) -> None:
-        self._perhaps("overwrite", path)
-        super().overwrite(path, chunks)  # type: ignore[arg-type]
-
     def sync(self, paths: object) -> None:
         if any(path.startswith(self.start) for path in paths):  # type: ignore[attr-defined]
             self._perhaps("sync", self.start)
         super().sync(paths)  # type: ignore[arg-type]
-
-    def unlink(self, path: bytes) -> None:
-        self._perhaps("unlink", path)
-        super().unlink(path)
 
 
 @pytest.mark.parametrize(
@@ -137,62 +127,6 @@ def test_a_name_under_pid_that_is_taken_is_stepped_over() -> None:
     enqueue(disk, one)
     assert one.exit_code == queue_exit.ACCEPTED
     assert disk.read(b"pid/9.0.1") == b"of an earlier process with this number"
-
-
-def test_envelope_files_that_left_todo_are_used_again_by_the_resident_alone() -> None:
-    for reuse in (False, True):
-        disk = FakeDisk()
-        spare = disk.create(SPARE + b"1", [b"u1\0p1\0Fa-long-one@x\0Tanother-long-one@x\0"])
-        enqueuer = enqueue(disk, request(b"r@y"), reuse=reuse)  # finds it, and syncs
-        second = request(b"q@y")
-        enqueuer.enqueue([second])
-        state = disk.state(b"todo/%d" % second.number)
-        assert state is not None
-        assert (state.inode == spare) == reuse
-        assert disk.read(b"todo/%d" % second.number) == b"u7\0p4\0Fs@x\0Tq@y\0", "the old, longer text is gone"
-        assert (SPARE + b"1" in disk.everything()) != reuse
-
-
-def test_an_envelope_file_that_is_still_in_todo_is_never_written_into() -> None:
-    """kill -9 or a power cut between link and unlink leaves both names of one file."""
-    disk = FakeDisk()
-    disk.create(SPARE + b"8", [b"u1\0p1\0Fprecious@x\0Tr@x\0"])
-    disk.link(SPARE + b"8", b"todo/900")
-    enqueuer = enqueue(disk, request(b"r@y"), reuse=True)
-    for _ in range(3):
-        enqueuer.enqueue([request(b"q@y")])
-    assert disk.read(b"todo/900") == b"u1\0p1\0Fprecious@x\0Tr@x\0"
-
-
-def test_a_spare_that_cannot_be_removed_after_its_use_is_not_used_once_more() -> None:
-    disk = StubbornDisk("unlink", SPARE, OSError(errno.EIO, "no"))
-    disk.create(SPARE + b"8", [b"old"])
-    enqueuer = enqueue(disk, request(b"a@y"), reuse=True)
-    requests = [request(b"%c@y" % letter) for letter in b"bcde"]
-    for one in requests:
-        enqueuer.enqueue([one])
-    for one, letter in zip(requests, b"bcde", strict=True):
-        assert disk.read(b"todo/%d" % one.number) == b"u7\0p4\0Fs@x\0T%c@y\0" % letter
-
-
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (FileNotFoundError(errno.ENOENT, "swept meanwhile"), 0),
-        (PermissionError(errno.EACCES, "somebody's mistake"), 0),  # a new file does as well
-        (WriteFailed(errno.ENOSPC, "full"), 53),
-    ],
-)
-def test_a_spare_that_fails_costs_at_most_this_message(error: OSError, code: int) -> None:
-    disk = StubbornDisk("overwrite", SPARE, error)
-    disk.create(SPARE + b"8", [b"old"])
-    enqueuer = enqueue(disk, request(b"a@y"), reuse=True)
-    one = request(b"b@y")
-    enqueuer.enqueue([one])
-    assert one.exit_code == code
-    later = request(b"c@y")
-    enqueuer.enqueue([later])
-    assert later.exit_code == queue_exit.ACCEPTED
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ Three ways, in this order, as a site may have it:
 """
 
 import os
+import select
 
 from notqmail.unix.launchers import is_ours
-from notqmail.unix.processes import close_all, read_all, spawn, wait, write_all
+from notqmail.unix.processes import Ended, close_all, look, spawn, spawn_among_threads, wait, write_all
 from notqmail.wire import queue_exit
 from notqmail.wire.netstring import BadNetstring, decode_one
 from notqmail.wire.qmqp import INLINE_MAX, RESIDENT_HELLO, encode_descriptor_package, encode_package
@@ -25,6 +26,7 @@ CUSTOM_TEXT_MAX = 1_000  # bytes of a filter's own error text
 ANSWER_TIMEOUT_S = 600  # the resident answers in milliseconds; a stuck disk must not hold a session for ever
 _ANSWER_MAX = 4_096
 _ERROR_FDS = (6, 4)
+_LOOK_FOR_END_MS = 200
 
 
 def queue_program(home: bytes, environ: "Mapping[bytes, bytes]") -> bytes | None:
@@ -47,7 +49,7 @@ def open_submission(home: bytes, environ: "Mapping[bytes, bytes]", *, resident: 
         if submission is not None:
             return submission
         program = b"bin/qmail-queue"
-    return ProgramSubmission(home, environ, program)
+    return ProgramSubmission(home, environ, program, among_threads=resident and os.getcwdb() == home)
 
 
 class ProgramSubmission:
@@ -56,22 +58,30 @@ class ProgramSubmission:
     Write, then `close` or `abandon`; `qp` is the number to print for it.
     """
 
-    def __init__(self, home: bytes, environ: "Mapping[bytes, bytes]", program: bytes) -> None:
+    def __init__(
+        self, home: bytes, environ: "Mapping[bytes, bytes]", program: bytes, *, among_threads: bool = False
+    ) -> None:
+        """Starts `program`. `among_threads`: this process has threads, and has entered `home` already."""
         self._broken = False
-        message_in, self._message = os.pipe()
-        envelope_in, self._envelope = os.pipe()
-        self._errors, errors_out = os.pipe()
-        ends = (message_in, envelope_in, errors_out)
+        self.qp = 0
+        (message_in, self._message), (envelope_in, self._envelope), (self._errors, errors_out) = _pipes(3)
+        ends = {0: message_in, 1: envelope_in, **dict.fromkeys(_ERROR_FDS, errors_out)}
         try:
-            self.qp = spawn(
-                [program], environ=environ, directory=home,
-                descriptors={0: message_in, 1: envelope_in, **dict.fromkeys(_ERROR_FDS, errors_out)},
-            )  # fmt: skip
+            if among_threads:
+                self._spawn_among_threads(program, ends, environ)
+            else:
+                self.qp = spawn([program], environ=environ, directory=home, descriptors=ends)
         except OSError:
             close_all((self._message, self._envelope, self._errors))
             raise
         finally:
-            close_all(ends)
+            close_all((message_in, envelope_in, errors_out))
+
+    def _spawn_among_threads(self, program: bytes, ends: dict[int, int], environ: "Mapping[bytes, bytes]") -> None:
+        try:
+            self.qp = spawn_among_threads([program], descriptors=ends, environ=environ)
+        except OSError:
+            self._broken = True  # posix_spawn says at once what a forked child would say with its exit code
 
     def write(self, data: bytes) -> None:
         """Takes more of the message. Never raises for trouble on the other side; `close` tells."""
@@ -91,15 +101,35 @@ class ProgramSubmission:
         if envelope is not None and not self._broken:
             self._broken = not all(_written(self._envelope, part) for part in envelope)
         os.close(self._envelope)
-        # The error pipe first, the child after: a filter may write before it ends (H6).
-        custom = read_all(self._errors, CUSTOM_TEXT_MAX)
-        os.close(self._errors)
-        ended = wait(self.qp)
+        if self.qp == 0:
+            os.close(self._errors)
+            return queue_exit.report_for_exit(queue_exit.NO_EXEC)
+        custom, ended = self._last_words()
         if ended.code is None:
             return queue_exit.CRASHED
         if ended.code == queue_exit.ACCEPTED and (self._broken or envelope is None):
             return queue_exit.report_for_exit(queue_exit.READ_FAILED)  # it never saw the whole message
         return queue_exit.report_for_exit(ended.code, custom)
+
+    def _last_words(self) -> tuple[bytes, Ended]:
+        """What came through the error pipe, and how the program ended.
+
+        The pipe comes first, for a program may write before it ends. But once it has ended, whoever else still holds
+        the pipe (a background process it left) is not waited for.
+        """
+        poll = select.poll()
+        poll.register(self._errors, select.POLLIN)
+        words, ended = b"", None
+        while ended is None or poll.poll(0):
+            if not poll.poll(_LOOK_FOR_END_MS):
+                ended = ended or look(self.qp)
+                continue
+            chunk = os.read(self._errors, CUSTOM_TEXT_MAX)
+            if not chunk:
+                break
+            words += chunk[: CUSTOM_TEXT_MAX - len(words)]
+        os.close(self._errors)
+        return words, ended or wait(self.qp)
 
 
 class SocketSubmission:
@@ -212,6 +242,19 @@ def unnamed_file() -> int:
         descriptor, name = tempfile.mkstemp(dir=directory)
         os.unlink(name)
         return descriptor
+
+
+def _pipes(count: int) -> list[tuple[int, int]]:
+    """So many pipes, or none: raises OSError."""
+    pipes: list[tuple[int, int]] = []
+    try:
+        for _ in range(count):
+            pipes.append(os.pipe())
+    except OSError:
+        for pair in pipes:
+            close_all(pair)
+        raise
+    return pipes
 
 
 def _envelope(sender: bytes, recipients: "Iterable[bytes]") -> "Iterable[bytes]":

@@ -9,7 +9,7 @@ from notqmail.queue.layout import SPLIT, number_of, split_directory, split_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from notqmail.unix.durable import Disk, FileState
 
@@ -87,7 +87,7 @@ class QueueStore:
         return Accepted(number, uid, pid, sender, recipients, mess.size)
 
     def write_preprocessed(
-        self, number: int, sender: bytes, recipients: "Mapping[bytes, list[bytes]]", birth_s: int
+        self, number: int, sender: bytes, recipients: "Mapping[bytes, Sequence[bytes]]", birth_s: int
     ) -> list[bytes]:
         """info, local and remote of S5 beside todo, from scratch; what an earlier try left goes first.
 

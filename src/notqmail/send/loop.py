@@ -98,7 +98,8 @@ class Loop:
         """Waits, then one round."""
         self._obey_flags()
         self._log.flush()
-        ready = self._wait(self._timeout_s(self._clock.now_s()))
+        timeout_s = self._timeout_s(self._clock.now_s())
+        ready = self._wait(timeout_s)
         now_s = self._clock.now_s()
         for channel in self._sender.channels.values():
             self._exchange(channel, now_s, readable=channel.reports_fd in ready)
@@ -112,7 +113,8 @@ class Loop:
         self._sender.end_messages(now_s)
         if not self._sender.exiting:
             self._clean(now_s)
-        if not ready or self._ended() >= _ENDED_MAX:
+        quiet = timeout_s > 0 and not ready
+        if quiet or self._ended() >= _ENDED_MAX:
             self._finish_ended()
 
     def _ended(self) -> int:
@@ -134,7 +136,7 @@ class Loop:
             return 0 if self._sender.may_exit() else FOREVER_S  # then only a report matters
         if self._preprocessor.looking or self._walk is not None:
             return 0
-        due_s = [now_s + FOREVER_S, self._preprocessor.next_look_s(), self._next_walk_s]
+        due_s = [now_s + FOREVER_S, self._preprocessor.next_look_s(len(self._sender.in_todo)), self._next_walk_s]
         next_due_s = self._sender.next_due_s()
         if next_due_s is not None:
             due_s.append(next_due_s)

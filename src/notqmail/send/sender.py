@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from notqmail.send.log import Log
     from notqmail.send.todo import Preprocessor, Routed
 
+_FRESH_MAX = 10_000  # of the others sender and birth are read again when their turn comes
 _BIT = {channel: 1 << index for index, channel in enumerate(CHANNELS)}
 
 
@@ -61,7 +62,8 @@ class Sender:
         for message in messages:
             if message.in_todo:
                 self.in_todo[message.number] = message
-            self._fresh[message.number] = message
+            if message.in_todo or len(self._fresh) < _FRESH_MAX:
+                self._fresh[message.number] = message
             self._add(message.number, dict.fromkeys(message.recipients, message.birth_s), message.birth_s)
 
     def _add(self, number: int, due_s: "Mapping[bytes, int]", now_s: int) -> None:

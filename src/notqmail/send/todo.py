@@ -15,7 +15,7 @@ from notqmail.send.schedule import TODO_S
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from notqmail.control.rewrite import Routing
     from notqmail.queue.store import Accepted, QueueStore
@@ -33,7 +33,7 @@ class Routed:
 
     __slots__ = ("birth_s", "in_todo", "number", "recipients", "sender")
 
-    def __init__(self, number: int, sender: bytes, recipients: "Mapping[bytes, list[bytes]]", birth_s: int) -> None:
+    def __init__(self, number: int, sender: bytes, recipients: "Mapping[bytes, Sequence[bytes]]", birth_s: int) -> None:
         self.number, self.sender, self.recipients, self.birth_s = number, sender, recipients, birth_s
         self.in_todo = True
 
@@ -66,9 +66,11 @@ class Preprocessor:
         """The trigger: there is something new."""
         self._pulled = True
 
-    def next_look_s(self) -> int:
-        """When to look again by ourselves."""
-        return self._not_before_s if self._pulled else self._next_look_s
+    def next_look_s(self, known: int) -> int:
+        """When to look again, with so many messages waiting in todo already."""
+        if not self._pulled:
+            return self._next_look_s
+        return self._not_before_s if known > _MANY else 0
 
     def turn(self, known: "Mapping[int, object]", now_s: int) -> list[Routed]:
         """The next batch of messages that are new, routed. `known` are those in todo that are being tried already.
@@ -76,13 +78,13 @@ class Preprocessor:
         Raises WriteFailed, CleanerLost (what was to be settled stays in todo then).
         """
         if self._scan is None:
-            if now_s < self.next_look_s():
+            if now_s < self.next_look_s(len(known)):
                 return []
             self._pulled = False
             self._rearm_trigger()  # first: a pull from here on asks for another look
             self._scan = self._store.accepted_numbers()
             self._next_look_s = now_s + TODO_S
-            self._not_before_s = now_s + _AGAIN_S if len(known) > _MANY else now_s
+            self._not_before_s = now_s + _AGAIN_S
         direct: list[Routed] = []
         to_settle: list[Routed] = []
         for number in self._next_numbers(known):
@@ -117,6 +119,7 @@ class Preprocessor:
         removed = self._cleaner.remove([b"todo/%d" % message.number for message in written])
         for message, gone in zip(written, removed, strict=True):
             message.in_todo = not gone
+            message.recipients = dict.fromkeys(message.recipients, ())  # they are on disk now, maybe a million
             if not gone:
                 self._log.warning(b"qmail-clean unable to clean up todo/%d" % message.number)
         return [message for message in written if not message.in_todo]

@@ -136,7 +136,8 @@ class FakeDisk:
         """As Disk.write_at."""
         file = self._file(path)
         self._effect()
-        file.content = file.content[:offset] + data + file.content[offset + len(data) :]
+        before = file.content[:offset].ljust(offset, b"\0")  # a gap reads as NULs
+        file.content = before + data + file.content[offset + len(data) :]
         file.modified_s = self.now_s
 
     def read(self, path: bytes) -> bytes:
@@ -172,6 +173,8 @@ class FakeDisk:
         """As Disk.rename; the two names are two entries, and a cut may find either, both or none."""
         file = self._file(old)
         self._effect()
+        if self._entries.get(new) is file:
+            return  # POSIX: two names of one file stay as they are
         self._set(new, file)
         self._set(old, None)
 

@@ -1,7 +1,7 @@
 """Starting other programs with exactly the descriptors their contract lists, and learning how they ended.
 
 Uses `fork` and `exec` by hand: subprocess costs a one-shot program more to import than to run, and it decides
-about SIGPIPE itself. Residents with threads must not use this module's `spawn` after starting one.
+about SIGPIPE itself. A process with threads must not fork by hand; it uses `spawn_among_threads`.
 """
 
 import errno
@@ -68,16 +68,30 @@ def spawn(
     raise AssertionError("not reached")
 
 
+def spawn_among_threads(
+    argv: "Sequence[bytes]", *, descriptors: "Mapping[int, int]", environ: "Mapping[bytes, bytes]"
+) -> int:
+    """As `spawn`, by posix_spawn(3), from where we are and as who we are. Raises OSError also when it cannot be run."""
+    parked = _parking(descriptors)
+    actions = [(os.POSIX_SPAWN_DUP2, source, parked[target]) for target, source in descriptors.items()]
+    actions += [(os.POSIX_SPAWN_DUP2, parked[target], target) for target in descriptors]
+    closing = [(os.POSIX_SPAWN_CLOSE, place) for place in parked.values()]
+    return os.posix_spawn(argv[0], list(argv), dict(environ), file_actions=[*actions, *closing])
+
+
+def _parking(descriptors: "Mapping[int, int]") -> dict[int, int]:
+    """A high number for each target, so that placing one overwrites no source still needed."""
+    first = max([*descriptors, *descriptors.values(), 10]) + 1
+    return {target: first + number for number, target in enumerate(descriptors)}
+
+
 def _place(descriptors: "Mapping[int, int]") -> None:
-    """dup2 all of them, through high numbers so that no target overwrites a source still needed."""
-    highest = max([*descriptors, *descriptors.values(), 10])
-    moved = {}
-    for number, (target, source) in enumerate(descriptors.items()):
-        parked = highest + 1 + number
-        os.dup2(source, parked, inheritable=False)
-        moved[target] = parked
-    for target, parked in moved.items():
-        os.dup2(parked, target, inheritable=True)
+    """dup2 all of them, through their parking places (close-on-exec)."""
+    parked = _parking(descriptors)
+    for target, source in descriptors.items():
+        os.dup2(source, parked[target], inheritable=False)
+    for target, place in parked.items():
+        os.dup2(place, target, inheritable=True)
 
 
 def wait(pid: int) -> Ended:
@@ -89,20 +103,17 @@ def wait(pid: int) -> Ended:
             continue
 
 
+def look(pid: int) -> Ended | None:
+    """How one child ended, or None when it still runs."""
+    done, status = os.waitpid(pid, os.WNOHANG)
+    return Ended(status) if done else None
+
+
 def write_all(descriptor: int, data: "bytes | memoryview") -> None:
     """Writes everything. Raises OSError (BrokenPipeError when the reader is gone)."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
-
-
-def read_all(descriptor: int, limit: int) -> bytes:
-    """Reads to the end of file, keeping at most `limit` bytes (the rest is read and dropped)."""
-    kept = bytearray()
-    while chunk := os.read(descriptor, 65_536):
-        if len(kept) < limit:
-            kept += chunk[: limit - len(kept)]
-    return bytes(kept)
 
 
 def close_all(descriptors: "Sequence[int]") -> None:

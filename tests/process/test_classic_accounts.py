@@ -1,0 +1,434 @@
+"""The whole system as root with qmail's accounts: who runs as whom, what each may touch, and that it delivers.
+
+Accounts of the machine are never made or changed: everything runs in a mount namespace of its own in which copies of
+/etc/passwd and /etc/group, with the accounts added, lie over the real ones.
+"""
+
+import os
+import pwd
+import shutil
+import signal
+import smtplib
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import notqmail
+
+pytestmark = pytest.mark.root
+
+HOST = "mail.test"
+DEADLINE_S = 20.0
+GROUPS = ("nofiles", "qmail", "keys", "alice", "bob")
+USERS = {
+    "alias": "nofiles", "qmaild": "nofiles", "qmaill": "nofiles", "qmailp": "nofiles",
+    "qmailq": "qmail", "qmailr": "qmail", "qmails": "qmail", "alice": "alice", "bob": "bob",
+}  # fmt: skip
+ROLES = {  # command line -> user, group, all groups
+    "qmail-lspawn": ("root", "qmail", {"qmail"}),
+    "qmail-rspawn": ("qmailr", "qmail", {"qmail", "keys"}),
+    "qmail-clean": ("qmailq", "qmail", {"qmail"}),
+    "qmail-queue": ("qmailq", "qmail", {"qmail"}),
+    "qmail-send": ("qmails", "qmail", {"qmail"}),
+    "qmail-smtpd": ("qmaild", "nofiles", {"nofiles"}),
+    "tee": ("qmaill", "nofiles", {"nofiles"}),
+}
+
+
+# ── what the machine must give ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def everybody_reaches(path: str) -> bool:
+    """Whether any account may enter each directory above `path` and read what it names."""
+    real = Path(os.path.realpath(path))
+    return all(parent.stat().st_mode & stat.S_IXOTH for parent in real.parents) and bool(
+        real.stat().st_mode & stat.S_IROTH
+    )
+
+
+def open_directory() -> Path:
+    """A new directory with a short name that every account can enter and run programs in."""
+    for parent in dict.fromkeys([tempfile.gettempdir(), "/tmp", "/var/tmp"]):
+        if everybody_reaches(parent) and not os.statvfs(parent).f_flag & os.ST_NOEXEC:
+            path = Path(tempfile.mkdtemp(prefix="nqc", dir=parent))
+            path.chmod(0o755)
+            return path
+    pytest.skip("needs a temporary directory that other accounts can enter and run programs in")
+
+
+def interpreter() -> str:
+    """A Python that other accounts can run: ours may live in root's home."""
+    for name in (sys.executable, "/usr/bin/python3.11", "/usr/bin/python3", "/usr/local/bin/python3"):
+        good = "import sys; sys.exit(sys.version_info < (3, 11))"
+        if os.path.exists(name) and everybody_reaches(name) and subprocess.run([name, "-c", good]).returncode == 0:
+            return os.path.realpath(name)
+    pytest.skip("needs a Python 3.11 or newer that other accounts can run; this one is in a closed directory")
+
+
+class Machine:
+    """A mount namespace with the accounts. `uid` and `gid` map their names to numbers."""
+
+    def __init__(self, base: Path) -> None:
+        self._base = base
+        taken = {entry.pw_uid for entry in pwd.getpwall()}
+        free = [number for number in range(54_000, 64_000) if number not in taken]
+        self.gid = dict(zip(GROUPS, free, strict=False)) | {"root": 0}
+        self.uid = dict(zip(USERS, free, strict=False)) | {"root": 0}
+        self.group_name = {number: name for name, number in self.gid.items()}
+        self.user_name = {number: name for name, number in self.uid.items()}
+        passwd = self._over("/etc/passwd", [self._account(name, group) for name, group in USERS.items()])
+        group = self._over("/etc/group", [f"{name}:x:{self.gid[name]}:{self._members(name)}" for name in GROUPS])
+        script = 'mount --bind "$1" /etc/passwd && mount --bind "$2" /etc/group && echo ready && exec cat'
+        self._holder = subprocess.Popen(
+            ["unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", script, "sh", passwd, group],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        assert self._holder.stdout is not None
+        said = self._holder.stdout.readline()
+        if said != b"ready\n":
+            self.close()
+            pytest.skip(f"needs mount namespaces (unshare --mount): {said.decode().strip()}")
+
+    def _account(self, name: str, group: str) -> str:
+        home = self._base / (f"people/{name}" if name in ("alice", "bob") else f"q/{name}" if name == "alias" else "q")
+        return f"{name}:x:{self.uid[name]}:{self.gid[group]}::{home}:/bin/sh"
+
+    def _members(self, group: str) -> str:
+        return "qmailr" if group == "keys" else ""
+
+    def _over(self, path: str, added: list[str]) -> Path:
+        names = {line.split(":")[0] for line in added}
+        kept = [line for line in Path(path).read_text().splitlines() if line.split(":")[0] not in names]
+        copy = self._base / Path(path).name
+        copy.write_text("".join(f"{line}\n" for line in [*kept, *added]))
+        copy.chmod(0o644)
+        return copy
+
+    def argv(self, command: list[str], user: str = "root") -> list[str]:
+        """`command` as run inside, as that user; the process number stays the one that was started."""
+        enter = ["nsenter", f"--mount=/proc/{self._holder.pid}/ns/mnt"]
+        if user != "root":
+            group = USERS[user]
+            enter += ["--setgid", str(self.gid[group]), "--setuid", str(self.uid[user])]
+        return [*enter, *command]
+
+    def close(self) -> None:
+        """The namespace ends with its last process."""
+        self._holder.communicate(timeout=DEADLINE_S)
+
+
+# ── the system under test ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def until(reached: Callable[[], object], what: Callable[[], str]) -> None:
+    """Returns as soon as `reached()` is true; fails with `what()`."""
+    end_s = time.monotonic() + DEADLINE_S
+    while not reached():
+        assert time.monotonic() < end_s, f"not in time\n{what()}"
+        time.sleep(0.02)
+
+
+class System:
+    """A classic home and its services. Its processes are known by a mark in their environment."""
+
+    def __init__(self, base: Path) -> None:
+        self.base, self.home, self.log_path = base, base / "q", base / "log" / "current"
+        self.machine = Machine(base)
+        self.environ = {"PATH": f"{self.home}/bin:/usr/local/bin:/usr/bin:/bin:/sbin", "NQ_TEST": str(base)}
+        self._services: list[subprocess.Popen[bytes]] = []
+        package = base / "lib" / "notqmail"
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(os.path.dirname(os.path.realpath(notqmail.__file__)), package, ignore=ignored)
+        for path in (base / "lib").rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        init = [interpreter(), "-m", "notqmail.admin", "init", str(self.home), "--accounts", "--host", HOST]
+        done = self.run(init, PYTHONPATH=str(base / "lib"))
+        assert done.returncode == 0, done.stderr
+        self.said_by_init = done.stdout.decode()
+        self._make_people()
+
+    def _make_people(self) -> None:
+        for name in ("alice", "bob"):
+            for part in ("", "Maildir", "Maildir/tmp", "Maildir/new", "Maildir/cur"):
+                path = self.base / "people" / name / part
+                path.mkdir(parents=True)
+                path.chmod(0o700)
+                os.chown(path, self.machine.uid[name], self.machine.gid[name])
+        (self.base / "people").chmod(0o755)
+        self.log_path.parent.mkdir(mode=0o755)
+        os.chown(self.log_path.parent, self.machine.uid["qmaill"], self.machine.gid["nofiles"])
+
+    def person(self, name: str) -> Path:
+        """Somebody's home directory."""
+        return self.base / "people" / name
+
+    def write(self, path: Path, text: str, owner: str, mode: int = 0o644) -> None:
+        """A file of somebody's."""
+        path.write_text(text)
+        path.chmod(mode)
+        os.chown(path, self.machine.uid[owner], self.machine.gid[USERS.get(owner, "root")])
+
+    def run(
+        self, command: list[str], user: str = "root", data: bytes = b"", **environ: str
+    ) -> "subprocess.CompletedProcess[bytes]":
+        """Runs something inside to its end."""
+        return subprocess.run(
+            self.machine.argv(command, user), input=data, capture_output=True, timeout=DEADLINE_S, cwd="/",
+            env=self.environ | environ, check=False,
+        )  # fmt: skip
+
+    def inject(self, user: str, message: str) -> None:
+        """A message through qmail-inject, as that user."""
+        done = self.run([f"{self.home}/bin/qmail-inject"], user, message.encode(), USER=user, QMAILHOST=HOST)
+        assert (done.returncode, done.stderr) == (0, b"")
+
+    def start(self, *, own_writer: bool = True) -> None:
+        """All three services, as packaging/ has them; without `own_writer` qmail-queue is left to qmail-start."""
+        if own_writer:
+            self._service(["qmail-queue", "--serve"], "qmailq")
+            until(self.writer_answers, self.log)
+        self._service(["qmail-start", "./Maildir/", "tee", str(self.log_path)])
+        until(lambda: "status: local" in self.log(), self.log)
+        with socket.socket() as trial:
+            trial.bind(("127.0.0.1", 0))
+            self.port = trial.getsockname()[1]
+        self._service(["qmail-smtpd", "--listen", f"127.0.0.1:{self.port}", "--user", "qmaild"])
+        until(lambda: "listening on" in self.log(), self.log)
+        until(self.writer_answers, self.log)
+
+    def _service(self, command: list[str], user: str = "root") -> None:
+        argv = self.machine.argv([f"{self.home}/bin/{command[0]}", *command[1:]], user)
+        with (self.base / "services").open("ab") as output:
+            self._services.append(
+                subprocess.Popen(argv, env=self.environ, cwd="/", stdin=subprocess.DEVNULL, stdout=output,
+                                 stderr=output, start_new_session=True)
+            )  # fmt: skip
+
+    def writer_answers(self) -> bool:
+        """Whether somebody takes mail for the queue."""
+        with socket.socket(socket.AF_UNIX) as trial:
+            return trial.connect_ex(str(self.home / "run" / "qmail-queue")) == 0
+
+    def log(self) -> str:
+        """What qmail-send's logger wrote, and what the services printed besides."""
+        paths = (self.log_path, self.base / "services")
+        return "".join(path.read_text("utf-8", "replace") for path in paths if path.exists())
+
+    def send(self, sender: str, recipient: str, text: str = "Subject: x\r\n\r\nbody\r\n") -> None:
+        """A message over SMTP."""
+        with smtplib.SMTP("127.0.0.1", self.port, local_hostname="client.test", timeout=DEADLINE_S) as connection:
+            connection.sendmail(sender, [recipient], text)
+
+    def mail(self, user: str, needle: str) -> tuple[str, os.stat_result]:
+        """The message with `needle` in somebody's Maildir, once it has come."""
+        found: list[Path] = []
+
+        def look() -> bool:
+            new = self.person(user) / "Maildir" / "new"
+            found[:] = [path for path in new.iterdir() if needle in path.read_text()]
+            return bool(found)
+
+        until(look, self.log)
+        return found[0].read_text(), found[0].stat()
+
+    def processes(self) -> dict[int, str]:
+        """pid -> command line of everything that was started from here, zombies left out."""
+        mark, found = f"\0NQ_TEST={self.base}\0".encode(), {}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    if mark in b"\0" + (entry / "environ").read_bytes():
+                        found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                except (FileNotFoundError, ProcessLookupError):
+                    continue  # it ended while we looked
+        return found
+
+    def stop(self) -> list[int]:
+        """TERM to each service, the newest first; returns their exit codes once no process is left."""
+        codes = []
+        for service in reversed(self._services):
+            service.terminate()
+            codes.append(service.wait(DEADLINE_S))
+        self._services.clear()
+        until(lambda: not self.processes(), lambda: f"{self.processes()}\n{self.log()}")
+        return codes
+
+    def clear(self) -> None:
+        """After a test, failed or not: nothing stays."""
+        for pid in self.processes():
+            os.kill(pid, signal.SIGKILL)
+        for service in self._services:
+            service.wait(DEADLINE_S)
+        self.machine.close()
+
+
+@pytest.fixture
+def new_system() -> Iterator[System]:
+    base = open_directory()
+    try:
+        system = System(base)
+        yield system
+        system.clear()
+    finally:
+        shutil.rmtree(base)
+
+
+@pytest.fixture(scope="module")
+def system() -> Iterator[System]:
+    """One running system for all tests that only add mail to it."""
+    base = open_directory()
+    try:
+        running = System(base)
+        try:
+            running.start()
+            yield running
+        finally:
+            running.clear()
+    finally:
+        shutil.rmtree(base)
+
+
+def identity(machine: Machine, pid: int) -> tuple[str, str, set[str]]:
+    """User, group and all groups of a process; its real, effective and saved ids must be the same."""
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    uids, gids = set(status["Uid"].split()), set(status["Gid"].split())
+    assert len(uids) == 1, f"uids {status['Uid']}"
+    assert len(gids) == 1, f"gids {status['Gid']}"
+    groups = {machine.group_name.get(int(number), number) for number in status["Groups"].split()}
+    uid, gid = int(uids.pop()), int(gids.pop())
+    return machine.user_name.get(uid, str(uid)), machine.group_name.get(gid, str(gid)), groups
+
+
+def roles(system: System) -> dict[str, list[tuple[str, str, set[str]]]]:
+    """Program -> identity of each process that runs it, qmail-lspawn's workers left out."""
+    found: dict[str, list[tuple[str, str, set[str]]]] = {}
+    processes = system.processes()
+    lspawns = {pid for pid, command in processes.items() if "qmail-lspawn" in command}
+    for pid, command in processes.items():
+        parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        name = next((name for name in ROLES if name in command.split("/log/")[0]), command)
+        if parent not in lspawns:
+            found.setdefault(name, []).append(identity(system.machine, pid))
+    return found
+
+
+def test_every_process_is_the_account_that_qmail_gives_it(system: System) -> None:
+    assert roles(system) == {name: [role] for name, role in ROLES.items()}
+
+
+def test_no_file_of_the_home_is_setuid_or_setgid(system: System) -> None:
+    special = {
+        str(path.relative_to(system.home)): stat.S_IMODE(path.stat().st_mode)
+        for path in system.home.rglob("*")
+        if path.lstat().st_mode & (stat.S_ISUID | stat.S_ISGID)
+    }
+    assert special == {"alias": 0o2755}
+
+
+def test_mail_from_the_network_is_the_users_in_the_users_maildir(system: System) -> None:
+    system.send("someone@elsewhere.test", f"alice@{HOST}", "Subject: one\r\n\r\nfrom the network\r\n")
+    text, status = system.mail("alice", "from the network")
+    assert (status.st_uid, status.st_gid) == (system.machine.uid["alice"], system.machine.gid["alice"])
+    assert stat.S_IMODE(status.st_mode) == 0o600
+    assert text.startswith(f"Return-Path: <someone@elsewhere.test>\nDelivered-To: alice@{HOST}\nReceived: (qmail ")
+    assert "invoked from network" in text
+    assert f"uid {system.machine.uid['qmaild']}\n" in system.log()
+
+
+@pytest.mark.parametrize("size", [10, 300_000], ids=["small", "by descriptor"])
+def test_a_users_own_mail_carries_the_uid_that_the_kernel_knows(system: System, size: int) -> None:
+    body = "".join(f"line {number}\n" for number in range(size // 10))
+    system.inject("bob", f"To: alice@{HOST}\nSubject: {size} from bob\n\n{body}")
+    text, status = system.mail("alice", f"Subject: {size} from bob")
+    uid = system.machine.uid["bob"]
+    assert status.st_uid == system.machine.uid["alice"]
+    assert f" invoked by uid {uid}); " in text
+    assert text.endswith(f"\n\n{body}")
+    assert f"from <bob@{HOST}> qp " in system.log()
+    assert f" uid {uid}\n" in system.log()
+
+
+def test_mail_for_postmaster_goes_where_alias_says(system: System) -> None:
+    system.write(system.home / "alias" / ".qmail-postmaster", f"&bob@{HOST}\n", "alias")
+    system.send("", f"postmaster@{HOST}", "Subject: pm\r\n\r\nfor the postmaster\r\n")
+    text, status = system.mail("bob", "for the postmaster")
+    assert status.st_uid == system.machine.uid["bob"]
+    assert "invoked by alias" in text
+    assert "invoked from network" in text
+
+
+def test_a_bounce_reaches_its_sender(system: System) -> None:
+    system.inject("bob", f"To: nobody-here@{HOST}\nSubject: lost\n\nlost words\n")
+    text, status = system.mail("bob", "lost words")
+    assert status.st_uid == system.machine.uid["bob"]
+    assert text.startswith("Return-Path: <>\n")
+    assert "invoked for bounce" in text
+    assert f"<nobody-here@{HOST}>:\nSorry, no mailbox here by that name. (#5.1.1)\n" in text
+
+
+def test_a_program_in_dot_qmail_is_its_user_and_gets_at_nothing_else(system: System) -> None:
+    system.inject("alice", f"To: bob@{HOST}\nSubject: secret\n\nfor bob alone\n")
+    system.mail("bob", "for bob alone")
+    alice = system.person("alice")
+    system.write(system.home / "control" / "secret", "x\n", "root", 0o600)
+    system.write(alice / "own", "x\n", "alice", 0o600)
+    tried = [
+        str(alice / "own"), f"{system.home}/control/me", f"{system.home}/control/secret",
+        f"{system.person('bob')}/Maildir/new/*", f"{system.home}/queue/mess/*/*", f"{system.home}/queue/lock/tcpto",
+        f"{system.home}/run/qmail-queue.lock",
+    ]  # fmt: skip
+    script = [
+        "exec >spied 2>/dev/null",
+        'for f in /proc/$$/fd/*; do echo "fd ${f##*/}"; done',
+        "echo $(id -u) $(id -g) $(id -G)",
+        *[f"cat {name} >/dev/null && echo {name.replace('*', '.')}" for name in tried],
+        f"echo x > {system.home}/queue/lock/trigger && echo trigger",
+        "echo end",
+    ]
+    system.write(alice / ".qmail-spy", f"|{'; '.join(script)}\n", "alice")
+    system.send("someone@elsewhere.test", f"alice-spy@{HOST}")
+    spied = alice / "spied"
+    until(lambda: spied.exists() and spied.read_text().endswith("end\n"), system.log)
+    ids = [system.machine.uid["alice"], system.machine.gid["alice"], system.machine.gid["alice"]]
+    assert spied.stat().st_uid == ids[0]
+    assert spied.read_text().splitlines() == [
+        "fd 0", "fd 1", "fd 2", " ".join(map(str, ids)), tried[0], tried[1], "end",
+    ]  # fmt: skip
+
+
+def test_root_never_receives_mail_itself(system: System) -> None:
+    system.write(system.home / "users" / "assign", f"=toor:root:0:0:{system.base}:::\n.\n", "root")
+    done = system.run([f"{system.home}/bin/qmail-newu"])
+    assert (done.returncode, done.stderr) == (0, b"")
+    system.send("someone@elsewhere.test", f"toor@{HOST}", "Subject: x\r\n\r\nfor root itself\r\n")
+    until(lambda: ": deferral: Not_allowed_to_perform_deliveries_as_root./\n" in system.log(), system.log)
+    waiting = [path for path in (system.home / "queue" / "mess").glob("*/*") if "for root" in path.read_text()]
+    assert len(waiting) == 1
+    owners = {
+        kind: system.machine.user_name[path.stat().st_uid]
+        for kind in ("mess", "info", "local")
+        for path in [system.home / "queue" / kind / waiting[0].relative_to(system.home / "queue" / "mess")]
+    }
+    assert owners == {"mess": "qmailq", "info": "qmails", "local": "qmails"}
+
+
+def test_without_a_service_for_it_qmail_start_starts_the_writer_and_term_ends_everything(new_system: System) -> None:
+    system = new_system
+    system.start(own_writer=False)
+    assert roles(system) == {name: [role] for name, role in ROLES.items()}
+    system.send("someone@elsewhere.test", f"alice@{HOST}", "Subject: x\r\n\r\nhello\r\n")
+    assert "invoked from network" in system.mail("alice", "hello")[0]
+    until(lambda: "end msg" in system.log(), system.log)
+    assert system.stop() == [0, 0]
+    assert system.log_path.read_text().endswith(" exitasap\nstatus: exiting\n")
+    assert not list((system.home / "queue" / "mess").glob("*/*"))
+    done = system.run([f"{system.home}/bin/qmail-inject"], "alice", f"To: bob@{HOST}\n\nx\n".encode())
+    assert done.returncode == 111, "without a writer mail must wait with its sender"
+    assert b"qmail-inject: fatal: " in done.stderr
