@@ -161,6 +161,7 @@ class Bench:
         self.flags = Flags()
         self.timeouts: list[float] = []
         self.rereads = 0
+        self.sender.books.open()
         self.sender.load(now_s)
         self.loop = Loop(
             store=self.store, log=self.log, clock=self.clock, sender=self.sender, preprocessor=self.preprocessor,
@@ -189,8 +190,10 @@ class Bench:
         self.turn()
 
     def settle_down(self) -> None:
-        """Enough turns for everything that needs no report and no time."""
+        """Enough turns for everything that needs no report and no time, the last ones quiet."""
         self.turn(6)
+        for _ in range(3):
+            self.loop.turn()
 
     def logged(self, start: bytes) -> list[bytes]:
         return [line for line in self.log.kept if line.startswith(start)]

@@ -128,6 +128,7 @@ class Machine:
             shown_address=routing.strip_virtual_prefix,
         )
         self.flags = Flags()
+        self.sender.books.open()
         self.sender.load(now_s)
         self.loop = Loop(
             store=self.store, log=self.log, clock=self.clock, sender=self.sender, preprocessor=preprocessor,

@@ -6,6 +6,8 @@ import pytest
 from machine import Machine, World
 from queue_states import FixedClock, legal_states
 
+from notqmail.queue.ledger import ACCEPTED, ENDED, journal_lines
+from notqmail.queue.ledger_book import Events, balance
 from notqmail.receive.enqueue import Enqueuer, Request
 from notqmail.testing.fake_disk import FakeDisk, PowerCut
 from notqmail.wire import queue_exit
@@ -27,6 +29,30 @@ def request(index: int, recipients: list[bytes]) -> Request:
         [b"Subject: m%d\n\nbody\n" % index], [b"s%d@me.test" % index, *recipients], uid=7, pid=100 + index,
         invoked=b"by uid 7",
     )  # fmt: skip
+
+
+def machine_disk() -> FakeDisk:
+    """An empty queue with a ledger, all of it durable."""
+    disk = FakeDisk()
+    with_ledger(disk)
+    return disk
+
+
+def with_ledger(disk: FakeDisk) -> None:
+    for directory in (ACCEPTED, ENDED):
+        disk.create(directory + b"/current", [])
+        disk.sync([directory + b"/current", directory])
+    disk.effects = 0
+
+
+def check_ledger(disk: FakeDisk, repeated_at_most: int) -> None:
+    events = Events()
+    events.read(journal_lines(disk, ENDED))
+    totals = balance(journal_lines(disk, ACCEPTED), events, {}, {})
+    assert totals.faults == [], totals.faults
+    assert totals.recipients == totals.delivered + totals.bounced + totals.discarded
+    assert totals.waiting == 0 and totals.repeated <= repeated_at_most
+    assert events.stopped or not events.living
 
 
 def live(disk: FakeDisk, world: World, messages: list[list[bytes]], accepted: set[int]) -> None:
@@ -66,13 +92,14 @@ def check_world(
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_whatever_the_cut_everything_accepted_arrives_after_a_restart(name: str) -> None:
     messages, answers = WORKLOADS[name]
-    reference, world, accepted = FakeDisk(), World(answers), set[int]()
+    reference, world, accepted = machine_disk(), World(answers), set[int]()
     live(reference, world, messages, accepted)
     check_world(world, messages, accepted, answers)
+    check_ledger(reference, repeated_at_most=0)
     assert accepted == set(range(len(messages)))
     restarts = 0
     for cut in range(reference.effects + 1):
-        disk, world, accepted = FakeDisk(), World(answers), set()
+        disk, world, accepted = machine_disk(), World(answers), set()
         disk.cut_at = cut
         try:
             live(disk, world, messages, accepted)
@@ -86,6 +113,7 @@ def test_whatever_the_cut_everything_accepted_arrives_after_a_restart(name: str)
             Machine(survivor, after, disk.now_s + 60).run_until_empty()
             check_world(after, messages, accepted, answers)
             assert set(legal_states(survivor).values()) <= {"S2"}
+            check_ledger(survivor, repeated_at_most=2)
             restarts += 1
     assert restarts > reference.effects
 
@@ -106,10 +134,12 @@ def test_every_sync_that_is_left_out_is_noticed(forgets: bytes, monkeypatch: pyt
     name = "a failure bounces"
     messages, answers = WORKLOADS[name]
     reference = ForgetfulDisk()
+    with_ledger(reference)
     live(reference, World(answers), messages, set())
     with pytest.raises((AssertionError, OSError, KeyError)):
         for cut in range(reference.effects + 1):
             disk, world, accepted = ForgetfulDisk(), World(answers), set[int]()
+            with_ledger(disk)
             disk.cut_at = cut
             try:
                 live(disk, world, messages, accepted)

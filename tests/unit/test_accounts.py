@@ -28,6 +28,16 @@ def test_without_a_queue_a_home_is_a_classic_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
+def test_the_account_that_owns_a_classic_queue_is_not_everybody(tmp_path: Path) -> None:
+    """`qmail-queue --serve` may be started as qmailq, which is then the queue's owner and still not qmails."""
+    (tmp_path / "queue" / "info").mkdir(parents=True)
+    home = os.fsencode(tmp_path)
+    assert is_single_user(home)
+    os.chown(tmp_path / "queue" / "info", NOBODY.pw_uid, NOBODY.pw_gid)
+    assert not is_single_user(home)
+
+
+@pytest.mark.root
 def test_a_queue_of_somebody_else_needs_the_classic_accounts(tmp_path: Path) -> None:
     (tmp_path / "queue").mkdir()
     os.chown(tmp_path / "queue", NOBODY.pw_uid, NOBODY.pw_gid)

@@ -1,4 +1,4 @@
-"""The bounce message to the byte, contract 7.5."""
+"""The bounce message to the byte (qmail-send(8))."""
 
 import pytest
 

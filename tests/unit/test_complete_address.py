@@ -1,4 +1,4 @@
-"""Short addresses made whole, contract 5.2 and A6."""
+"""Short addresses made whole."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Header fields and the end of the header, contract 5.2."""
+"""Header fields and the end of the header."""
 
 import pytest
 

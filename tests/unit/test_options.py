@@ -1,4 +1,4 @@
-"""djb's getopt, contract 0."""
+"""Options as qmail's programs take them: djb's getopt."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""qmail-queue's exit codes as its callers understand them (contract 1.3, the whole table)."""
+"""qmail-queue's exit codes as its callers understand them (qmail-queue(8), the whole table)."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""When mail is tried again (contract 7.2), and which try is the last."""
+"""When mail is tried again (qmail-send(8)), and which try is the last."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""sendmail's command line, contract 1.5 and errata 1."""
+"""sendmail's command line (sendmail(8))."""
 
 import pytest
 

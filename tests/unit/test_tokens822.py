@@ -1,4 +1,4 @@
-"""RFC 822 tokens as qmail-inject reads and writes them, contract 5.2."""
+"""RFC 822 tokens as qmail-inject reads and writes them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Sender expansion, the bounce's envelope, and the log's escaping (contract 7.5, 7.6, 10.1)."""
+"""Sender expansion, the bounce's envelope, and the log's escaping (qmail-send(8))."""
 
 import pytest
 

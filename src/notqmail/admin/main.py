@@ -2,6 +2,7 @@
 
 notqmail init [HOME]               make a home, or complete one
 notqmail run                       the whole mail system in the foreground
+notqmail ledger [HOME]             what was accepted, and what became of it
 notqmail launcher PROGRAM PATH     one of our programs, for an installation of another kind
 """
 
@@ -10,7 +11,7 @@ import os
 import sys
 
 from notqmail import __version__
-from notqmail.admin import launchers, new_home, run_command
+from notqmail.admin import launchers, ledger, new_home, run_command
 from notqmail.admin.settings import DEFAULT_HOST
 from notqmail.unix.accounts import MissingAccount
 
@@ -27,7 +28,7 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.command(options))
-    except (new_home.CannotMake, run_command.CannotRun, MissingAccount) as refusal:
+    except (new_home.CannotMake, run_command.CannotRun, ledger.NoLedger, MissingAccount) as refusal:
         _complain(str(refusal))
     except launchers.Foreign as foreign:
         _complain(f"{foreign} is not a launcher of ours; --replace keeps it as {foreign}.before-python")
@@ -56,6 +57,12 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument("--smtp", default="127.0.0.1:2525", metavar="ADDRESS:PORT", help="(%(default)s)")
     running.add_argument("--no-first-message", action="store_true", help="do not send yourself a message at the start")
     running.set_defaults(command=_run)
+
+    books = commands.add_parser(
+        "ledger", help="what was accepted, and what became of it; exit 1 when it does not balance"
+    )
+    books.add_argument("home", nargs="?", default=os.environ.get("QMAILHOME", "./var"), metavar="HOME")
+    books.set_defaults(command=_ledger)
 
     launcher = commands.add_parser("launcher", help="write the launcher of one program")
     launcher.add_argument("program", choices=launchers.program_names(), metavar="PROGRAM")
@@ -89,6 +96,12 @@ def _run(options: argparse.Namespace) -> int:
     for notice in new_home.make_home(home, host=DEFAULT_HOST, classic=False):
         print(f"note: {notice}", flush=True)
     return run_command.run_home(home, address, os.environb, prove=not options.no_first_message)
+
+
+def _ledger(options: argparse.Namespace) -> int:
+    totals = ledger.steady_look(_absolute(options.home))
+    print(ledger.as_text(totals))
+    return FAILED if totals.faults else 0
 
 
 def _launcher(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Where a recipient goes: qmail-send's envelope rewriting (qmail-send(8), contract 5.1). Pure.
+"""Where a recipient goes: qmail-send's envelope rewriting (qmail-send(8)). Pure.
 
 The order is the contract: a domain is added to an address without one, percent signs are undone, `locals` is
 asked, then `virtualdomains`. Names are compared without regard to ASCII case and kept as they were written.

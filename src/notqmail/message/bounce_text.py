@@ -1,4 +1,4 @@
-"""The text of bounces in QSBMF, the qmail-send bounce message format (contract 7.5). Pure.
+"""The text of bounces in QSBMF, the qmail-send bounce message format (qmail-send(8), cr.yp.to/proto/qsbmf.txt). Pure.
 
 Programs read it: the opening `Hi. This is the`, one paragraph `<address>:` for each failed recipient, blank
 lines only between paragraphs, and the break line that begins with `---`. Every byte here is part of that

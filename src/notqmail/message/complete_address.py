@@ -1,4 +1,4 @@
-"""Short addresses made whole, as qmail-inject does to headers and arguments (contract 5.2). Pure.
+"""Short addresses made whole, as qmail-inject does to headers and arguments (qmail-header(5)). Pure.
 
 `joe` gets the default host, `joe@mac` the default domain, `joe@mac+` the plus domain. An address is a list of
 tokens822 tokens in reading order; comments may stand among them.

@@ -1,4 +1,4 @@
-"""Which header fields there are, what is one, and where the header ends (contract 5.2). Pure.
+"""Which header fields there are, what is one, and where the header ends (qmail-header(5)). Pure.
 
 `HeaderSplitter` takes a message in pieces of any size and gives the same fields however it is cut. Only the
 header is held in memory, up to a limit.

@@ -1,4 +1,4 @@
-"""What strangers wrote, made fit for one line of qmail-send's log (qmail-log(5), contract 10.1). Pure."""
+"""What strangers wrote, made fit for one line of qmail-send's log (qmail-log(5)). Pure."""
 
 _SAFE = bytes(0x2F if byte == 0x0A else byte if 33 <= byte <= 126 and byte != 0x25 else 0x5F for byte in range(256))
 

@@ -1,4 +1,4 @@
-"""The header a user's message gets, and the envelope read from it: what qmail-inject decides (contract 5.2). Pure.
+"""The header a user's message gets, and the envelope read from it: what qmail-inject decides (qmail-header(5)). Pure.
 
 Fields come in one at a time (`add`), the finished header comes out once (`finish`). Address fields are rewritten,
 Bcc, Return-Path and Content-Length are dropped, what is missing is put on top: Date, Message-ID, From, Cc,
@@ -47,7 +47,7 @@ _PER_RECIPIENT = b"-@[]"
 
 
 class Identity:
-    """Who submits, as the environment says (contract 1.4). `host` is None when the default host is meant."""
+    """Who submits, as the environment says (qmail-inject(8), ENVIRONMENT). `host` is None when the default host is meant."""
 
     __slots__ = ("host", "name", "sender_host", "sender_user", "user")
 

@@ -1,4 +1,4 @@
-"""Address fields as RFC 822 tokens: read, rewritten address by address, written again (contract 5.2). Pure.
+"""Address fields as RFC 822 tokens: read, rewritten address by address, written again (qmail-header(5)). Pure.
 
 It promises: `tokenize` raises Unparsable or returns; what `unparse` writes is read back as the same tokens; both
 take time proportional to the text. It follows RFC 822's lexical rules the way qmail-inject does (RFC 822 3.3 and

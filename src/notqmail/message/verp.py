@@ -1,4 +1,4 @@
-"""Senders per delivery, and who gets a bounce (qmail-send(8), contract 7.5 and 7.6). Pure.
+"""Senders per delivery, and who gets a bounce (qmail-send(8)). Pure.
 
 A sender `PRE@HOST-@[]` asks for one return address per recipient (VERP): box and domain of the recipient go
 between PRE and HOST, so a bounce names the address that failed even when its text does not.

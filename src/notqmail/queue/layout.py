@@ -59,6 +59,16 @@ _DIRECTORIES = (  # path, owner, mode
     (b"remote", "send", 0o700),
     (b"bounce", "send", 0o700),
     (b"lock", "queue", 0o750),
+    (b"ledger", "queue", 0o750),
+    (b"ledger/accepted", "queue", 0o700),
+    (b"ledger/ended", "send", 0o700),
+)
+_FILES = (  # path, owner, mode
+    (SENDMUTEX, "send", 0o600),
+    (TCPTO, "remote", 0o644),
+    (TRIGGER, "send", 0o622),
+    (b"ledger/accepted/current", "queue", 0o600),
+    (b"ledger/ended/current", "send", 0o600),
 )
 _SPLIT_KINDS = (b"mess", b"info", b"local", b"remote")
 
@@ -89,11 +99,11 @@ def create_queue(home: bytes, accounts: "Accounts") -> None:
         if name in _SPLIT_KINDS:
             for part in range(SPLIT):
                 directory(os.path.join(path, b"%d" % part), owner, mode)
-    _lock_files(root, settle)
+    _create_files(root, settle)
 
 
-def _lock_files(root: bytes, settle: object) -> None:
-    for name, owner, mode in ((SENDMUTEX, "send", 0o600), (TCPTO, "remote", 0o644), (TRIGGER, "send", 0o622)):
+def _create_files(root: bytes, settle: object) -> None:
+    for name, owner, mode in _FILES:
         path = os.path.join(root, name)
         try:
             if name == TRIGGER:
@@ -102,7 +112,7 @@ def _lock_files(root: bytes, settle: object) -> None:
                 with open(path, "xb") as file:
                     file.write(bytes(TCPTO_BYTES) if name == TCPTO else b"")
         except FileExistsError:
-            pass  # kept: tcpto's memory, a trigger somebody has open
+            pass  # kept: tcpto's memory, a trigger somebody has open, the ledger
         assert callable(settle)
         settle(path, owner, mode)
 

@@ -6,6 +6,7 @@ said in each docstring; the crash tests cut the power between any two.
 """
 
 from notqmail.queue.layout import SPLIT, number_of, split_directory, split_path
+from notqmail.queue.ledger import ENDED, Journal, journal_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,10 +47,14 @@ class Waiting:
 
 
 class QueueStore:
-    """qmail's queue directory. All methods raise OSError (WriteFailed) when the disk does not do it."""
+    """qmail's queue directory. All methods raise OSError (WriteFailed) when the disk does not do it.
+
+    `ledger` is the journal of what becomes of the messages (ledger.py).
+    """
 
     def __init__(self, disk: "Disk") -> None:
         self._disk = disk
+        self.ledger = Journal(disk, ENDED)
 
     # ── S4: accepted ────────────────────────────────────────────────────────────────────────────────────
 
@@ -171,7 +176,7 @@ class QueueStore:
         """Failure texts, durable on return: only then may their recipients be marked done, or the sender might
         never hear of it.
         """
-        paths = [b"bounce"]
+        paths = [b"bounce", *self._ledger_path()]
         for number, paragraph in paragraphs:
             path = b"bounce/%d" % number
             self._disk.append(path, paragraph)
@@ -212,10 +217,14 @@ class QueueStore:
         Their number is an inode number and will be somebody else's: if after a power cut an old info or todo
         came back beside a new message, that one would go to the old one's recipients.
         """
-        directories = {b"todo", b"intd", b"bounce"}
+        directories = {b"todo", b"intd", b"bounce", *self._ledger_path()}
         for number in numbers:
             directories |= {split_directory(kind, number) for kind in (LOCAL, REMOTE, b"info")}
         return sorted(directories)
+
+    def _ledger_path(self) -> list[bytes]:
+        """The journal, where one is kept: it becomes durable with what it tells of."""
+        return [self.ledger.path] if self.ledger.kept else []
 
     # ── cleaning ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -230,6 +239,25 @@ class QueueStore:
     def message_state(self, number: int) -> "FileState | None":
         """The message file's size and times."""
         return self._disk.state(split_path(b"mess", number))
+
+    def is_accepted(self, number: int) -> bool:
+        """Whether the message is in todo."""
+        return self._disk.state(b"todo/%d" % number) is not None
+
+    def undone(self, number: int) -> int | None:
+        """How many recipients wait in S5; None when there is no such message."""
+        if self._disk.state(split_path(b"info", number)) is None:
+            return None
+        count = 0
+        for channel in CHANNELS:
+            if self._disk.state(split_path(channel, number)) is not None:
+                records = self.recipients(number, channel).split(b"\0")
+                count += sum(record[:1] == b"T" for record in records)
+        return count
+
+    def ledger_lines(self) -> list[bytes]:
+        """The journal of what became of messages."""
+        return journal_lines(self._disk, ENDED)
 
     def is_known(self, number: int) -> bool:
         """Whether the message is accepted or preprocessed."""

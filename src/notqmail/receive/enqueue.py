@@ -5,7 +5,8 @@ The order of the steps is the promise (docs/adr/0010). For each message of the b
     pid/A   <- Received line and message        S1   no name that means anything
     pid/B   <- envelope                         S1
     link pid/A mess/N                           S2   N is A's inode number
-    sync: A, B, the mess directory              one sync for the whole batch
+    a line in the ledger, where there is one
+    sync: A, B, the mess directory, the ledger  one sync for the whole batch
     link pid/B todo/N                           S4   accepted, if this name survives ...
     sync: the todo directory                    ... and now it does: answer
 
@@ -18,6 +19,7 @@ import errno
 
 from notqmail.message.received import received_by_queue
 from notqmail.queue.layout import split_directory, split_path
+from notqmail.queue.ledger import ACCEPTED, Journal
 from notqmail.unix.durable import WriteFailed
 from notqmail.wire import queue_exit
 
@@ -48,13 +50,14 @@ class Request:
     `number` is the message number once there is one, `exit_code` the answer.
     """
 
-    __slots__ = ("addresses", "chunks", "envelope_name", "exit_code", "invoked", "number", "pid", "uid")
+    __slots__ = ("addresses", "chunks", "count", "envelope_name", "exit_code", "invoked", "number", "pid", "uid")
 
     def __init__(
         self, chunks: "Iterable[bytes]", addresses: "Iterable[bytes]", *, uid: int, pid: int, invoked: bytes
     ) -> None:
         self.chunks, self.addresses, self.uid, self.pid, self.invoked = chunks, addresses, uid, pid, invoked
         self.number, self.envelope_name, self.exit_code = 0, b"", queue_exit.ACCEPTED
+        self.count = -1  # recipients, once the envelope is written
 
 
 class Enqueuer:
@@ -62,6 +65,7 @@ class Enqueuer:
 
     def __init__(self, disk: "Disk", clock: "Clock", pid: int) -> None:
         self._disk, self._clock, self._pid, self._count = disk, clock, pid, 0
+        self._ledger = Journal(disk, ACCEPTED)
 
     def enqueue(self, requests: "Sequence[Request]") -> None:
         """Queues all of them or says for each why not, in its `exit_code`; on return ACCEPTED means durable."""
@@ -71,7 +75,7 @@ class Enqueuer:
         paths = sorted({split_directory(b"mess", request.number) for request in staged})
         for request in staged:
             paths += (split_path(b"mess", request.number), request.envelope_name)
-        if not self._sync(paths, staged):
+        if not self._record(staged, paths) or not self._sync(paths, staged):
             for request in staged:
                 self._remove(request)
             return
@@ -79,6 +83,22 @@ class Enqueuer:
         # A name that fails to become durable is left: qmail-send may have seen it already. The caller hears
         # "temporary" and may send again: better twice than never.
         self._sync([b"todo"], named)
+
+    def _record(self, requests: "Sequence[Request]", paths: list[bytes]) -> bool:
+        """The batch's lines for the ledger; its file joins what is to be synced."""
+        if not self._ledger.kept:
+            return True
+        for request in requests:
+            self._ledger.note(b"+ %d %d %d" % (request.number, request.pid, request.count))
+        try:
+            self._ledger.flush()
+        except OSError:
+            self._ledger.forget()
+            for request in requests:
+                request.exit_code = queue_exit.WRITE_FAILED
+            return False
+        paths.append(self._ledger.path)
+        return True
 
     def _try(self, step: "object", request: Request) -> bool:
         assert callable(step)
@@ -178,6 +198,7 @@ def _envelope(request: Request) -> "Iterator[bytes]":
             raise Refused(queue_exit.ADDRESS_TOO_LONG)
         pending += letter + address + b"\0"
         letter = b"T"
+        request.count += 1
         if len(pending) > 32_768:
             yield pending
             pending = b""

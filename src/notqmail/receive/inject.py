@@ -1,4 +1,4 @@
-"""qmail-inject: a message from a user, its header completed, goes to the queue (contract 1.4 and 5.2).
+"""qmail-inject: a message from a user, its header completed, goes to the queue (qmail-inject(8), qmail-header(5)).
 
 The header is held in memory up to header_fields.HEADER_MAX, the body is streamed. Everything that can be refused
 is refused before the queue is opened, so a refused message leaves no trace.

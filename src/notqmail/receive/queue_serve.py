@@ -1,4 +1,4 @@
-"""qmail-queue's resident face: the queue's one writer, taking packages over a Unix socket (architecture 3).
+"""qmail-queue's resident face: the queue's one writer, taking packages over a Unix socket (qmail-queue(8), --serve).
 
 Strategy: one process, one thread, no event loop. Each turn takes whatever packages have arrived on any connection
 and queues them together with two syncs (enqueue.py). While the disk works the next ones gather in the sockets, so
@@ -12,6 +12,7 @@ import errno
 import os
 import select
 import socket
+import stat
 import struct
 
 from notqmail.queue import trigger
@@ -35,7 +36,7 @@ PACKAGE_MAX = 16_777_216  # bytes in one frame: a small message and some 400,000
 BATCH_MAX = 256  # messages a sync: beyond it the gain is small and the first one waits longer
 _READ_BYTES = 262_144
 _ANSWER_UNREAD_MAX = 1_048_576  # a client that reads no answers is dropped
-_DESCRIPTORS_MAX = 8  # in one message from the kernel; a package brings at most one
+_DESCRIPTORS_MAX = 8  # in one message from the kernel, and waiting; a package brings at most one
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 
@@ -163,40 +164,44 @@ class QueueServer:
             self._drop(client)
             return
         try:
-            for body in client.reader.receive(data):
-                if body == b"!":
-                    client.resident = True
-                else:
-                    batch.append(self._request(client, body))
+            if len(client.descriptors) > _DESCRIPTORS_MAX:
+                raise BadNetstring("descriptors without packages")
+            while bodies := client.reader.receive(data):
+                data = b""
+                for body in bodies:
+                    if body == b"!":
+                        client.resident = True
+                    else:
+                        batch.append(self._request(client, body))
         except BadNetstring as bad:
             complain(f"qmail-queue: warning: uid {client.uid} pid {client.pid} broke the protocol: {bad}")
-            client.out += encode(queue_exit.report_for_exit(queue_exit.BAD_ENVELOPE).encode())
-            self._flush(client)
-            if client.socket.fileno() >= 0:
-                self._poll.modify(client.socket.fileno(), 0)
-                client.socket.shutdown(socket.SHUT_RD)
+            batch.append((client, self._new_request(client, _refusing(), []), -1))  # answered after those before it
+            client.socket.shutdown(socket.SHUT_RD)  # the next read finds the end
 
     def _request(self, client: _Client, body: bytes) -> "tuple[_Client, Request, int]":
         package = decode_package(body)
         descriptor = -1
+        chunks: Iterator[bytes]
         if package.message is None:
             if not client.descriptors:
                 raise BadNetstring("no descriptor came with the message")
             descriptor = client.descriptors.pop(0)
-            chunks: Iterator[bytes] = _file_chunks(descriptor, package.length)
+            chunks = _file_chunks(descriptor, package.length)
         else:
             chunks = iter((package.message,))
+        addresses = [package.sender, *package.recipients]
+        if any(b"\0" in address for address in addresses):
+            chunks = _refusing()
+        return client, self._new_request(client, chunks, addresses), descriptor
+
+    def _new_request(self, client: _Client, chunks: "Iterator[bytes]", addresses: list[bytes]) -> Request:
         pid = client.pid
         if client.resident:
             self._serial += 1
             pid = self._serial
-        request = Request(
-            chunks, [package.sender, *package.recipients], uid=client.uid, pid=pid,
-            invoked=invoked_by(client.uid, self._uids),
+        return Request(
+            chunks, addresses, uid=client.uid, pid=pid, invoked=invoked_by(client.uid, self._uids)
         )  # fmt: skip
-        if any(b"\0" in address for address in request.addresses):
-            raise BadNetstring("NUL in an address")
-        return client, request, descriptor
 
     def _flush(self, client: _Client) -> None:
         if client.socket.fileno() < 0:
@@ -221,8 +226,16 @@ def _answer(request: Request) -> bytes:
     return encode(queue_exit.report_for_exit(request.exit_code).encode())
 
 
+def _refusing() -> "Iterator[bytes]":
+    """In place of the message of a package that cannot be understood."""
+    yield b""
+    raise Refused(queue_exit.BAD_ENVELOPE)
+
+
 def _file_chunks(descriptor: int, length: int) -> "Iterator[bytes]":
     """The message out of the caller's file, by position: whatever offset it has, and whatever it does meanwhile."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise Refused(queue_exit.READ_FAILED)  # a pipe or a device could keep everybody waiting
     position = 0
     while position < length:
         try:

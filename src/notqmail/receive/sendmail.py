@@ -1,4 +1,4 @@
-"""sendmail's command line turned into one of qmail's programs (contract 1.5): pure decisions, nothing is run here.
+"""sendmail's command line turned into one of qmail's programs (sendmail(8)): pure decisions, nothing is run here.
 
 Software calls `sendmail` with options of forty years. Those that qmail knows are obeyed; those that ask for
 something a submission can do without are taken and ignored, more of them than notqmail 1.09 takes (see

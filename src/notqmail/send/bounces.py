@@ -34,6 +34,7 @@ class Bouncer:
         envelope = bounce_envelope(sender, self._double)
         if envelope is None:
             self._log.line(b"triple bounce: discarding bounce/%d" % number)
+            self._store.ledger.note(b"t %d" % number)
         elif not self._inject(number, sender, *envelope):
             return False
         self._store.bounce_done(number)

@@ -91,6 +91,7 @@ class Loop:
             self.turn()
         self._finish_ended()
         self._sender.save_schedule()
+        self._sender.books.close()
         self._log.line(b"status: exiting")
         self._log.flush()
 
@@ -108,6 +109,7 @@ class Loop:
         if not self._sender.exiting:
             self._preprocess(now_s)
         self._sender.start_deliveries(now_s)
+        self._sender.books.flush()  # before the spawners hear of it: a delivery is never without its line
         for channel in self._sender.channels.values():
             self._exchange(channel, now_s, readable=False)
         self._sender.end_messages(now_s)
@@ -182,8 +184,9 @@ class Loop:
         try:
             in_todo, sender.ended_in_todo = sender.ended_in_todo, []
             removed = self._cleaner.remove([b"todo/%d" % number for number in in_todo])
-            sender.removed_from_todo([number for number, gone in zip(in_todo, removed, strict=True) if gone])
+            sender.removed_from_todo(dict(zip(in_todo, removed, strict=True)), self._clock.now_s())
             self._complain_of(b"todo", in_todo, removed)
+            self._sender.books.flush()
             self._store.sync(self._store.end_paths(sender.ended))
             ended, sender.ended = sender.ended, []
             self._complain_of(b"foop", ended, self._cleaner.remove([b"foop/%d" % number for number in ended]))

@@ -94,6 +94,7 @@ def _build(home: bytes, environ: "Mapping[bytes, bytes]", clock: "Clock", log: L
     wakeup_fd = _catch_signals(flags)
     fifo.rearm()
     try:
+        sender.books.open()
         sender.load(clock.now_s())
     except OSError as error:
         raise CannotStart(f"unable to read the queue: {error.strerror}") from None

@@ -10,8 +10,10 @@ in todo (see todo.py) and is settled only when that try does not finish it.
 import heapq
 
 from notqmail.message.bounce_text import EXPIRED, bounce_paragraph
+from notqmail.queue.layout import split_path
 from notqmail.queue.store import CHANNELS, BadRecord
 from notqmail.send import jobs
+from notqmail.send.books import Books
 from notqmail.send.channels import Attempt, Channel
 from notqmail.send.jobs import Job
 from notqmail.send.log import safe
@@ -38,7 +40,8 @@ class Sender:
         self, store: "QueueStore", log: "Log", channels: "Iterable[Channel]", bouncer: "Bouncer",
         preprocessor: "Preprocessor", *, lifetime_s: int, shown_address: "Callable[[bytes], bytes]",
     ) -> None:  # fmt: skip
-        self._store, self._log, self._bouncer, self._preprocessor = store, log, bouncer, preprocessor
+        self._store, self._log, self._bouncer = store, log, bouncer
+        self._preprocessor, self.books = preprocessor, Books(store, log)
         self._lifetime_s, self._shown_address = lifetime_s, shown_address
         self.channels = {channel.name: channel for channel in channels}
         self._unfinished: dict[int, int] = {}  # message number -> bits of the channels that still have somebody
@@ -47,6 +50,7 @@ class Sender:
         self._done: list[tuple[int, int]] = []  # (due, number): both channels finished, to be ended
         self.ended: list[int] = []  # their files may go after a sync (QueueStore.end_paths)
         self.ended_in_todo: list[int] = []  # the same, once todo/N is gone
+        self._stuck: list[tuple[int, int]] = []  # (due, number): todo/N did not go; to be tried again
         self._last_delivery = 0
         self.exiting = False
 
@@ -105,7 +109,7 @@ class Sender:
                 else:
                     records = self._store.recipients(number, channel.name)
             except (OSError, BadRecord):
-                self._log.warning(b"trouble opening %b/%d; will try again later" % (channel.name, number))
+                self._log.warning(b"trouble opening %b; will try again later" % split_path(channel.name, number))
                 heapq.heappush(channel.heap, (now_s + TROUBLE_S, number))
                 continue
             channel.reading = Job(
@@ -119,7 +123,7 @@ class Sender:
         try:
             recipient = job.next_recipient()
         except jobs.BadRecord:
-            self._log.warning(b"unknown record type in %b/%d!" % (channel.name, job.number))
+            self._log.warning(b"unknown record type in %b!" % split_path(channel.name, job.number))
             channel.reading = None
             self._close_if_idle(job, now_s)
             return
@@ -132,6 +136,7 @@ class Sender:
         self._last_delivery += 1
         job.open += 1
         job.undone += 1
+        self.books.begun(job.number)
         channel.start(Attempt(self._last_delivery, job, offset, address))
         self._log.line(
             b"starting delivery %d: msg %d to %b %b" % (self._last_delivery, job.number, channel.name, safe(address))
@@ -151,6 +156,7 @@ class Sender:
             if report is not None and attempt.job.dying and report.kind not in (SUCCESS, PERMANENT):
                 report = permanent(report.text + EXPIRED)
             ended.append((attempt, report))
+        self.books.enter(ended)
         ended = self._settle_unfinished(ended)
         told = self._record_failures(ended)
         for attempt, report in ended:
@@ -180,6 +186,7 @@ class Sender:
         for attempt, report in ended:
             if attempt.job.number in lost:
                 self._log_report(attempt, report)
+                self.books.not_told(attempt, report)
                 self._unfinished.pop(attempt.job.number)
                 if attempt.job.channel.reading is attempt.job:
                     attempt.job.channel.reading = None
@@ -198,6 +205,8 @@ class Sender:
         except OSError:
             # Their recipients stay undone and are tried again: the sender hears of it when the disk works.
             self._log.alert(b"unable to append to bounce message; will try those recipients again")
+            for attempt, report in ended:
+                self.books.not_told(attempt, report)
             return False
         return True
 
@@ -211,17 +220,24 @@ class Sender:
     def _end_attempt(self, attempt: Attempt, now_s: int, *, final: bool) -> None:
         job = attempt.job
         job.open -= 1
+        unmarked = None
         if final:
             job.undone -= 1
-            if not (job.finished and job.open == 0) and job.number not in self.in_todo:  # else the file goes at once
-                try:
-                    self._store.mark_done(job.number, job.channel.name, attempt.offset)
-                except OSError:
-                    self._log.warning(b"trouble marking %b/%d; message will be delivered twice!"
-                                      % (job.channel.name, job.number))  # fmt: skip
-        self._close_if_idle(job, now_s)
+            if job.number in self.in_todo or (job.finished and job.open == 0):
+                unmarked = attempt  # the whole file goes at once
+            else:
+                self._mark_done(attempt)
+        self._close_if_idle(job, now_s, unmarked)
 
-    def _close_if_idle(self, job: Job, now_s: int) -> None:
+    def _mark_done(self, attempt: Attempt) -> None:
+        job = attempt.job
+        try:
+            self._store.mark_done(job.number, job.channel.name, attempt.offset)
+        except OSError:
+            path = split_path(job.channel.name, job.number)
+            self._log.warning(b"trouble marking %b; message will be delivered twice!" % path)
+
+    def _close_if_idle(self, job: Job, now_s: int, unmarked: Attempt | None = None) -> None:
         channel = job.channel
         if job.open or channel.reading is job:
             return
@@ -231,7 +247,9 @@ class Sender:
                 if job.number not in self.in_todo:
                     self._store.channel_done(job.number, channel.name)
             except OSError:
-                self._log.warning(b"unable to unlink %b/%d; will try again later" % (channel.name, job.number))
+                self._log.warning(b"unable to unlink %b; will try again later" % split_path(channel.name, job.number))
+                if unmarked is not None:
+                    self._mark_done(unmarked)
                 due_s = now_s + TROUBLE_S
             else:
                 self._finish_channel(job.number, channel, now_s)
@@ -250,6 +268,8 @@ class Sender:
 
     def end_messages(self, now_s: int) -> None:
         """Bounces and forgets what is finished on both channels."""
+        while self._stuck and self._stuck[0][0] <= now_s:
+            self.ended_in_todo.append(heapq.heappop(self._stuck)[1])
         while self._done and self._done[0][0] <= now_s and not self.exiting:
             _, number = heapq.heappop(self._done)
             if not self._end(number):
@@ -258,12 +278,14 @@ class Sender:
     def _end(self, number: int) -> bool:
         if number in self.in_todo:  # and stays known until todo/N is gone, or the next look would find it new
             self._log.line(b"end msg %d" % number)
+            self.books.ended(number)
             self.ended_in_todo.append(number)
             return True
         try:
             if not self._bouncer.bounce_if_needed(number):
                 return False
             self._log.line(b"end msg %d" % number)
+            self.books.ended(number)
             self._store.forget(number)
         except (OSError, BadRecord) as error:
             self._log.warning(b"trouble ending msg %d: %b; will try again later" % (number, str(error).encode()))
@@ -273,11 +295,14 @@ class Sender:
 
     # ── the rest ────────────────────────────────────────────────────────────────────────────────────────
 
-    def removed_from_todo(self, numbers: "Iterable[int]") -> None:
-        """These ended messages have left todo: their message files are next."""
-        for number in numbers:
-            del self.in_todo[number]
-            self.ended.append(number)
+    def removed_from_todo(self, removed: "Mapping[int, bool]", now_s: int) -> None:
+        """Whether these ended messages have left todo: their message files are next, or it is tried once more later."""
+        for number, gone in removed.items():
+            if gone:
+                del self.in_todo[number]
+                self.ended.append(number)
+            else:
+                heapq.heappush(self._stuck, (now_s + TROUBLE_S, number))
 
     def next_due_s(self) -> int | None:
         """When something will be due, or None. A channel without a free slot waits for reports, not for time."""
@@ -288,8 +313,7 @@ class Sender:
             for channel in self.channels.values()
             if channel.may_start and (channel.heap or channel.reading)
         ]
-        if self._done:
-            due.append(self._done[0][0])
+        due += [heap[0][0] for heap in (self._done, self._stuck) if heap]
         return min(due, default=None)
 
     def may_exit(self) -> bool:
@@ -305,9 +329,8 @@ class Sender:
                 try:
                     self._store.save_due(number, channel.name, due_s)
                 except OSError:
-                    self._log.warning(
-                        b"unable to utime %b/%d; message will be retried too soon" % (channel.name, number)
-                    )
+                    path = split_path(channel.name, number)
+                    self._log.warning(b"unable to utime %b; message will be retried too soon" % path)
 
     def log_status(self) -> None:
         """The status line that follows every start and end of a delivery."""

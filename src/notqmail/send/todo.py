@@ -142,6 +142,7 @@ class Preprocessor:
         accepted = self._store.read_accepted(number)
         self._log.line(b"new msg %d" % number)
         self._log.line(_info_line(accepted))
+        self._store.ledger.note(b"n %d %d %d" % (number, accepted.pid, len(accepted.recipients)))
         recipients: dict[bytes, list[bytes]] = {}
         for recipient in accepted.recipients:
             channel, address = self.routing.route(recipient)

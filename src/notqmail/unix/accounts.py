@@ -2,7 +2,8 @@
 
 qmail's programs distrust each other by running as different users (conf-users, conf-groups). In *single-user
 mode* the process's own user owns the queue: every role is that user, and nothing needs root or an account.
-The test is who owns HOME/queue: a classic installation gives it to qmailq, never to the one who starts things.
+The test is who owns HOME/queue and, in it, info: a classic installation gives the one to qmailq and the other to
+qmails, so not even a program that was started as qmailq takes itself for everybody.
 """
 
 import os
@@ -32,11 +33,16 @@ class Accounts:
 
 
 def is_single_user(home: bytes) -> bool:
-    """Whether this process's effective user owns the queue of this home."""
+    """Whether this process's effective user owns the queue of this home, and qmail-send's part of it too."""
+    queue = os.path.join(home, b"queue")
     try:
-        return os.stat(os.path.join(home, b"queue")).st_uid == os.geteuid()
+        if os.stat(queue).st_uid != os.geteuid():
+            return False
+        return os.stat(os.path.join(queue, b"info")).st_uid == os.geteuid()
+    except FileNotFoundError:
+        return os.path.isdir(queue)  # half made, and by us; or not made yet
     except OSError:
-        return False  # no queue, or one we may not see: not ours
+        return False  # one we may not see: not ours
 
 
 def accounts_for(home: bytes) -> Accounts:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Bytes = bytes | bytearray | memoryview
 
 _FEW_PATHS = 2  # up to here single syncs are as fast, and do not wait for what others write
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO that somebody put there must not hold us
 _SYNCFS_REPORTS_ERRORS = (5, 8)  # Linux; before, a failed write could go unnoticed: then each file is synced
 
 
@@ -71,7 +72,9 @@ class Disk:
 
     def append(self, path: bytes, data: bytes, mode: int = 0o600) -> None:
         """Adds to the end of a file, made when missing. Raises OSError, WriteFailed (a part may then be there)."""
-        descriptor = os.open(self._at(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, mode)
+        descriptor = os.open(
+            self._at(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, mode
+        )
         try:
             _write(descriptor, data)
         finally:
@@ -79,7 +82,7 @@ class Disk:
 
     def write_at(self, path: bytes, offset: int, data: bytes) -> None:
         """Overwrites bytes of an existing file in place. Raises OSError, WriteFailed."""
-        descriptor = os.open(self._at(path), os.O_WRONLY | os.O_CLOEXEC)
+        descriptor = os.open(self._at(path), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             if os.pwrite(descriptor, data, offset) != len(data):
                 raise WriteFailed(errno.EIO, "short write")
@@ -88,7 +91,7 @@ class Disk:
 
     def read(self, path: bytes) -> bytes:
         """The whole content. Raises OSError."""
-        descriptor = os.open(self._at(path), os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(self._at(path), _READ)
         try:
             data = os.read(descriptor, 65_536)
             if len(data) < 65_536:
@@ -102,7 +105,7 @@ class Disk:
 
     def read_chunks(self, path: bytes, size: int = 65_536) -> "Iterator[bytes]":
         """The content in pieces, for what must not be whole in memory. Raises OSError."""
-        descriptor = os.open(self._at(path), os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(self._at(path), _READ)
         try:
             while chunk := os.read(descriptor, size):
                 yield chunk
@@ -163,7 +166,7 @@ class Disk:
                 self._syncfs(self._root_fd)
                 return
             for path in paths:
-                descriptor = os.open(self._at(path), os.O_RDONLY | os.O_CLOEXEC)
+                descriptor = os.open(self._at(path), _READ)
                 try:
                     os.fsync(descriptor)
                 finally:

@@ -1,4 +1,4 @@
-"""Command-line options the way qmail's programs take them (getopt in djb's form, contract 0).
+"""Command-line options the way qmail's programs take them (getopt in djb's form).
 
 Flags may be bundled, a value is attached or the next word, `--...` ends the options and is dropped, a lone `-`
 ends them and stays. Written out because getopt(3)'s Python twin costs more to import than a program to run.

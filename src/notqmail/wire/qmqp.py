@@ -64,22 +64,35 @@ class PackageReader:
         self._buffer, self._limit = bytearray(), limit
 
     def receive(self, data: bytes) -> list[bytes]:
-        """The bodies complete now. Raises netstring.BadNetstring; the connection is then of no more use."""
+        """The bodies complete now; those before broken framing come first, and the next call (b"" will do) raises.
+
+        Raises netstring.BadNetstring; the connection is then of no more use.
+        """
         self._buffer += data
-        found, start = [], 0
-        while start < len(self._buffer):
-            header = netstring.header_at(self._buffer, start)
-            if header is None:
-                break
-            begin, end = header
-            if end - begin > self._limit:
-                raise netstring.BadNetstring("package too long")
-            if end >= len(self._buffer):
-                break
-            if self._buffer[end] != 0x2C:
-                raise netstring.BadNetstring("no comma")
-            found.append(bytes(self._buffer[begin:end]))
-            start = end + 1
+        found: list[bytes] = []
+        start = 0
+        try:
+            while (one := self._package_at(start)) is not None:
+                begin, end = one
+                found.append(bytes(self._buffer[begin:end]))
+                start = end + 1
+        except netstring.BadNetstring:
+            if not found:
+                raise
         if start:
             del self._buffer[:start]
         return found
+
+    def _package_at(self, start: int) -> tuple[int, int] | None:
+        """Where the body that begins there lies, or None while it is not all there. Raises BadNetstring."""
+        header = netstring.header_at(self._buffer, start) if start < len(self._buffer) else None
+        if header is None:
+            return None
+        begin, end = header
+        if end - begin > self._limit:
+            raise netstring.BadNetstring("package too long")
+        if end >= len(self._buffer):
+            return None
+        if self._buffer[end] != 0x2C:
+            raise netstring.BadNetstring("no comma")
+        return begin, end

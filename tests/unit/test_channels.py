@@ -1,0 +1,99 @@
+"""A channel's pipes and slots."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from notqmail.send.channels import Attempt, Channel, SpawnerLost
+from notqmail.send.cleaner_link import CleanerLink, CleanerLost
+from notqmail.send.jobs import Job
+from notqmail.wire.reports import success
+from send_bench import Spawner
+
+
+@pytest.fixture
+def spawner() -> Iterator[Spawner]:
+    one = Spawner()
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def channel(spawner: Spawner) -> Channel:
+    return Channel(b"local", 2, spawner.commands_fd, spawner.reports_fd)
+
+
+def attempt(channel: Channel, address: bytes = b"r@y") -> Attempt:
+    return Attempt(1, Job(457, channel, b"s@x", 0, b"", dying=False), 0, address)
+
+
+def test_slots_are_taken_lowest_first_and_freed_once(channel: Channel) -> None:
+    one, two, three = attempt(channel), attempt(channel), attempt(channel)
+    channel.start(one)
+    channel.start(two)
+    assert not channel.may_start
+    assert channel.take(0) is one and channel.take(0) is None
+    channel.start(three)
+    assert channel.attempts == [three, two]
+    for slot in (2, 255):
+        assert channel.take(slot) is None
+    assert channel.take(1) is two and channel.in_use == 1
+
+
+def test_a_command_names_the_message_by_its_split_path(channel: Channel, spawner: Spawner) -> None:
+    channel.start(attempt(channel))
+    assert spawner.commands() == []  # not before `push`
+    channel.push()
+    (command,) = spawner.commands()
+    assert (command.slot, command.message, command.sender, command.recipient) == (0, b"20/457", b"s@x", b"r@y")
+
+
+def test_a_spawner_that_does_not_read_makes_commands_wait(spawner: Spawner) -> None:
+    channel = Channel(b"local", 255, spawner.commands_fd, spawner.reports_fd)
+    started = 0
+    while channel.may_start:
+        channel.start(attempt(channel, b"x" * 1_000))
+        channel.push()
+        started += 1
+    assert started < 255 and channel.unsent
+    seen = 0
+    while seen < started:
+        seen += len(spawner.commands())
+        channel.push()
+    assert channel.unsent == b"" and channel.may_start
+
+
+def test_reports_come_when_they_are_whole(channel: Channel, spawner: Spawner) -> None:
+    assert channel.reports() == []
+    spawner.say(b"\0Kdo")
+    assert channel.reports() == []
+    spawner.say(b"ne\0\1")
+    assert channel.reports() == [(0, success(b"done"))]
+
+
+def test_a_dead_spawner_is_noticed_when_reading_and_when_writing(channel: Channel, spawner: Spawner) -> None:
+    channel.start(attempt(channel))
+    spawner.die()
+    with pytest.raises(SpawnerLost):
+        channel.push()
+    with pytest.raises(SpawnerLost):
+        channel.reports()
+
+
+def test_orders_to_qmail_clean_are_answered_one_by_one() -> None:
+    commands_in, commands_out = os.pipe()
+    replies_in, replies_out = os.pipe()
+    os.write(replies_out, b"+!x+")
+    link = CleanerLink(commands_out, replies_in)
+    assert link.remove([b"foop/1", b"foop/2", b"todo/3", b"todo/4"]) == [True, False, False, True]
+    assert os.read(commands_in, 100) == b"foop/1\0foop/2\0todo/3\0todo/4\0"
+    assert link.remove([]) == []
+    os.close(replies_out)
+    with pytest.raises(CleanerLost):
+        link.remove([b"foop/1"])
+    os.close(commands_in)
+    with pytest.raises(CleanerLost):
+        link.remove([b"foop/1"])
+    os.close(commands_out)
+    os.close(replies_in)

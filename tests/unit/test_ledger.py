@@ -1,0 +1,119 @@
+"""The ledger: journals that survive being torn, and sums that come out."""
+
+import pytest
+
+from notqmail.queue.ledger import ACCEPTED, ENDED, Journal, journal_lines
+from notqmail.queue.ledger_book import Events, Totals, balance
+from notqmail.testing.fake_disk import FakeDisk
+
+
+def kept_disk() -> FakeDisk:
+    disk = FakeDisk()
+    for directory in (ACCEPTED, ENDED):
+        disk.create(directory + b"/current", [])
+    return disk
+
+
+def totals(accepted: bytes, events: bytes, in_todo: dict[int, int], undone: dict[int, int]) -> Totals:
+    read = Events()
+    read.read(events.split(b"\n"))
+    return balance(accepted.split(b"\n"), read, in_todo, undone)
+
+
+def test_without_its_file_a_journal_keeps_nothing() -> None:
+    disk = FakeDisk()
+    journal = Journal(disk, ENDED)
+    journal.note(b"k 1")
+    journal.flush()
+    assert not journal.kept and disk.everything() == {}
+
+
+def test_lines_come_back_in_order_also_from_journals_put_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("notqmail.queue.ledger.JOURNAL_MAX", 20)
+    disk = kept_disk()
+    journal = Journal(disk, ENDED)
+    for number in range(12):
+        journal.note(b"k %d" % number)
+        journal.flush()
+    assert journal_lines(disk, ENDED) == [b"k %d" % number for number in range(12)]
+    assert len(disk.names(ENDED)) > 2
+
+
+@pytest.mark.parametrize("length", range(1, 40))
+def test_wherever_a_power_cut_tears_it_whole_lines_stay_and_later_ones_are_read(length: int) -> None:
+    disk = kept_disk()
+    journal = Journal(disk, ENDED)
+    for number in (1234, 5678, 9012):
+        journal.note(b"k %d" % number)
+        journal.flush()
+    whole = disk.read(ENDED + b"/current")
+    torn = FakeDisk()
+    torn.create(ENDED + b"/current", [whole[:length]])
+    after = Journal(torn, ENDED)
+    after.note(b"start")
+    after.flush()
+    lines = journal_lines(torn, ENDED)
+    assert lines[-1] == b"start"
+    assert set(lines) <= {b"k 1234", b"k 5678", b"k 9012", b"start"}, "a torn line was taken for a whole one"
+
+
+def test_a_full_disk_keeps_the_lines_for_the_next_time() -> None:
+    disk = kept_disk()
+    journal = Journal(disk, ENDED)
+    journal.note(b"k 1")
+    disk.fail_at = 0
+    with pytest.raises(OSError):
+        journal.flush()
+    disk.fail_at = None
+    journal.note(b"- 1")
+    journal.flush()
+    assert journal_lines(disk, ENDED) == [b"k 1", b"- 1"]
+
+
+CASES = [
+    # name, accepted, events, in_todo, undone, (delivered, bounced, discarded, waiting, repeated)
+    ("nothing", b"", b"", {}, {}, (0, 0, 0, 0, 0)),
+    ("not yet seen", b"+ 5 100 2", b"", {5: 100}, {}, (0, 0, 0, 2, 0)),
+    ("interrupted", b"+ 5 100 2", b"", {}, {}, (0, 0, 0, 0, 0)),
+    ("delivered", b"+ 5 100 1", b"n 5 100 1\ns 5\nk 5\n- 5", {}, {}, (1, 0, 0, 0, 0)),
+    ("one of two waits", b"+ 5 100 2", b"n 5 100 2\ns 5\nk 5\ns 5\nz 5", {}, {5: 1}, (1, 0, 0, 1, 0)),
+    ("in todo", b"+ 5 100 1", b"n 5 100 1\ns 5", {5: 100}, {}, (0, 0, 0, 1, 0)),
+    ("bounced", b"+ 5 100 2", b"n 5 100 2\ns 5\nk 5\ns 5\nb 5\n- 5", {}, {}, (1, 1, 0, 0, 0)),
+    ("triple bounce", b"+ 5 100 1", b"n 5 100 1\ns 5\nb 5\nt 5\n- 5", {}, {}, (0, 0, 1, 0, 0)),
+    ("a failure that could not be told yet", b"+ 5 9 1", b"n 5 9 1\ns 5\nb 5\nr 5", {}, {5: 1}, (0, 0, 0, 1, 0)),
+    ("twice after a crash", b"+ 5 9 1", b"n 5 9 1\ns 5\nk 5\nn 5 9 1\ns 5\nk 5\n- 5", {}, {}, (1, 0, 0, 0, 1)),
+    ("a number used again", b"+ 5 1 1\n+ 5 2 1", b"n 5 1 1\ns 5\nk 5\n- 5\nn 5 2 1", {5: 2}, {}, (1, 0, 0, 1, 0)),
+    ("lost line made good", b"+ 5 9 2", b"n 5 9 2\ns 5\nk 5\nm 5 1\n- 5", {}, {}, (2, 0, 0, 0, 0)),
+    ("older than the ledger", b"", b"s 5\nk 5\n- 5", {}, {}, (0, 0, 0, 0, 0)),
+]
+
+
+@pytest.mark.parametrize(("name", "accepted", "events", "in_todo", "undone", "want"), CASES, ids=[c[0] for c in CASES])
+def test_what_was_accepted_is_delivered_bounced_discarded_or_waits(
+    name: str, accepted: bytes, events: bytes, in_todo: dict[int, int], undone: dict[int, int], want: tuple[int, ...]
+) -> None:
+    got = totals(accepted, events, in_todo, undone)
+    assert got.faults == []
+    assert (got.delivered, got.bounced, got.discarded, got.waiting, got.repeated) == want
+    assert got.recipients == got.delivered + got.bounced + got.discarded + got.waiting
+
+
+@pytest.mark.parametrize(
+    ("events", "in_todo", "undone"),
+    [
+        (b"n 5 9 2\ns 5\nk 5\n- 5", {}, {}),  # ended with one recipient unexplained
+        (b"n 5 9 2\ns 5\nk 5", {}, {}),  # gone
+        (b"n 5 9 2", {}, {5: 1}),  # one record vanished
+        (b"n 5 9 1", {5: 8}, {}),  # another message stands in its place
+        (b"nonsense", {}, {}),
+    ],
+)
+def test_a_recipient_that_cannot_be_explained_is_a_fault(
+    events: bytes, in_todo: dict[int, int], undone: dict[int, int]
+) -> None:
+    assert totals(b"+ 5 9 2", events, in_todo, undone).faults
+
+
+def test_only_programs_without_a_ledger_are_named_when_nobody_noted_the_acceptance() -> None:
+    got = totals(b"", b"n 5 9 1\ns 5\nk 5\n- 5", {}, {})
+    assert (got.foreign, got.faults) == (1, [])

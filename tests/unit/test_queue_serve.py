@@ -1,0 +1,269 @@
+"""The resident qmail-queue's loop, one turn at a time, over real sockets and a FakeDisk."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from notqmail.queue.layout import split_path
+from notqmail.receive import queue_serve
+from notqmail.receive.queue_serve import QueueServer
+from notqmail.testing.fake_disk import FakeDisk
+from notqmail.wire.netstring import decode_all, encode
+from notqmail.wire.qmqp import INLINE_MAX, RESIDENT_HELLO, encode_descriptor_package, encode_package
+from send_bench import SteppedClock
+
+GOOD = encode_package(b"a\n", b"s@x", [b"r@y"])
+
+
+class Server:
+    """The loop, and what its clients hear."""
+
+    def __init__(self, place: Path) -> None:
+        self.disk = FakeDisk()
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._path = str(place / "socket")
+        self._listener.bind(self._path)
+        self._listener.listen(100)
+        self._listener.setblocking(False)
+        self.lifeline_in, self.lifeline_out = os.pipe()
+        self.loop = QueueServer(
+            os.fsencode(place), self.disk, SteppedClock(), self._listener, uids=None, lifeline_fd=self.lifeline_in
+        )
+        self._clients: list[socket.socket] = []
+
+    def client(self, *data: bytes) -> socket.socket:
+        one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        one.connect(self._path)
+        one.setblocking(False)
+        self._clients.append(one)
+        for part in data:
+            one.send(part)
+        return one
+
+    def turns(self, times: int = 4) -> None:
+        for _ in range(times):
+            self.loop.turn(0)
+
+    def answers(self, client: socket.socket) -> list[bytes]:
+        """What this client has heard so far."""
+        self.turns()
+        try:
+            return decode_all(client.recv(1_000_000))
+        except BlockingIOError:
+            return []
+
+    def envelopes(self) -> list[bytes]:
+        return sorted(content for path, content in self.disk.everything().items() if path.startswith(b"todo/"))
+
+    def descriptors(self) -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    def close(self) -> None:
+        self.loop.stopping = True
+        self.loop.run()
+        for one in (*self._clients, self._listener):
+            one.close()
+        self.loop._poll.close()
+        for descriptor in (self.lifeline_in, self.lifeline_out):
+            try:
+                os.close(descriptor)
+            except OSError:
+                pass  # closed by the test
+
+
+@pytest.fixture
+def server(short_path: Path) -> Iterator[Server]:
+    one = Server(short_path)
+    yield one
+    one.close()
+
+
+def envelope(sender: bytes, recipient: bytes) -> bytes:
+    return b"u%d\0p%d\0F%b\0T%b\0" % (os.getuid(), os.getpid(), sender, recipient)
+
+
+def test_a_package_is_queued_with_the_kernel_s_uid_and_pid_and_answered(server: Server) -> None:
+    client = server.client(GOOD)
+    assert server.answers(client) == [b"Kok qp %d" % os.getpid()]
+    assert server.envelopes() == [envelope(b"s@x", b"r@y")]
+    (path,) = (path for path in server.disk.everything() if path.startswith(b"mess/"))
+    assert server.disk.read(path).startswith(b"Received: (qmail %d invoked by uid %d); " % (os.getpid(), os.getuid()))
+
+
+def test_a_resident_s_messages_have_numbers_of_their_own(server: Server) -> None:
+    client = server.client(RESIDENT_HELLO, GOOD, GOOD)
+    first, second = server.answers(client)
+    assert first != second and first.startswith(b"Kok qp ") and second.startswith(b"Kok qp ")
+
+
+def test_answers_come_in_the_order_of_the_packages_good_or_bad(server: Server) -> None:
+    long_address = encode_package(b"b\n", b"s@x", [b"r" * 1_003])
+    client = server.client(GOOD + long_address + GOOD)
+    assert [answer[:1] for answer in server.answers(client)] == [b"K", b"D", b"K"]
+
+
+def test_an_address_with_nul_costs_only_its_own_package(server: Server) -> None:
+    client = server.client(GOOD + encode_package(b"b\n", b"s@x", [b"r\0Tvictim@y"]) + GOOD)
+    assert [answer[:1] for answer in server.answers(client)] == [b"K", b"Z", b"K"]
+    assert server.envelopes() == [envelope(b"s@x", b"r@y")] * 2
+    client.send(GOOD)
+    assert [answer[:1] for answer in server.answers(client)] == [b"K"], "the connection is still good"
+
+
+@pytest.mark.parametrize("garbage", [b"GET / HTTP/1.0\r\n\r\n", b"5:hello!", encode(b"5:hello,"), encode(b""), encode(b"@5,1:s,")])
+def test_garbage_is_answered_after_what_came_before_it_and_ends_the_connection(server: Server, garbage: bytes) -> None:
+    client = server.client(GOOD + garbage + GOOD)
+    assert [answer[:1] for answer in server.answers(client)] == [b"K", b"Z"]
+    assert client.recv(1) == b"", "and it is closed"
+    assert server.envelopes() == [envelope(b"s@x", b"r@y")]
+    other = server.client(GOOD)
+    assert len(server.answers(other)) == 1, "the others notice nothing"
+
+
+def test_packages_of_many_clients_are_queued_together(server: Server) -> None:
+    clients = [server.client() for _ in range(20)]
+    server.turns(25)
+    before = server.disk.effects
+    for client in clients:
+        client.send(GOOD)
+    server.loop.turn(0)
+    assert server.disk.effects - before < 20 * 9, "they share their syncs"
+    assert [len(server.answers(client)) for client in clients] == [1] * 20
+
+
+@pytest.mark.parametrize("cut", range(len(GOOD) + 1))
+def test_a_client_may_vanish_at_any_byte(server: Server, cut: int) -> None:
+    client = server.client(GOOD[:cut])
+    server.turns()
+    client.close()
+    server.turns()
+    assert len(server.envelopes()) == (cut == len(GOOD))
+    assert len(server.answers(server.client(GOOD))) == 1
+
+
+def large_file(content: bytes) -> int:
+    descriptor = os.memfd_create("message")
+    os.write(descriptor, content)
+    return descriptor
+
+
+@pytest.mark.parametrize(
+    ("stored", "promised", "answer"),
+    [
+        (INLINE_MAX + 1, INLINE_MAX + 1, b"K"), (INLINE_MAX + 100, INLINE_MAX + 1, b"K"), (0, 0, b"K"),
+        (INLINE_MAX, INLINE_MAX + 1, b"Z"), (0, 1, b"Z"), (10, 10**19, b"Z"),
+    ],
+)  # fmt: skip
+def test_a_message_in_a_file_is_copied_to_its_promised_length(
+    server: Server, stored: int, promised: int, answer: bytes
+) -> None:
+    descriptor, client = large_file(b"x" * stored), server.client()
+    socket.send_fds(client, [encode_descriptor_package(promised, b"s@x", [b"r@y"])], [descriptor])
+    os.close(descriptor)
+    (heard,) = server.answers(client)
+    assert heard[:1] == answer
+    if answer == b"K":
+        (path,) = (path for path in server.disk.everything() if path.startswith(b"mess/"))
+        assert server.disk.read(path).split(b"\n", 1)[1] == b"x" * promised
+    else:
+        assert server.disk.everything() == {}
+        assert heard == b"Zqq read error (#4.3.0)"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "directory", "write only", "device", "socket"])
+def test_a_descriptor_that_is_no_readable_file_is_a_read_error(server: Server, kind: str) -> None:
+    pipe_in, pipe_out = os.pipe()
+    descriptor = {
+        "pipe": lambda: os.dup(pipe_in), "directory": lambda: os.open("/", os.O_RDONLY),
+        "write only": lambda: os.open(os.devnull, os.O_WRONLY), "device": lambda: os.open("/dev/zero", os.O_RDONLY),
+        "socket": lambda: socket.socket().detach(),
+    }[kind]()  # fmt: skip
+    client = server.client()
+    socket.send_fds(client, [encode_descriptor_package(5, b"s@x", [b"r@y"])], [descriptor])
+    for one in (descriptor, pipe_in, pipe_out):
+        os.close(one)
+    assert server.answers(client) == [b"Zqq read error (#4.3.0)"]
+
+
+def test_no_descriptor_is_kept(server: Server) -> None:
+    client = server.client()
+    server.turns()
+    before = server.descriptors()
+    for recipient in (b"r@y", b"with\0nul@y", b"r" * 1_003):
+        descriptor = large_file(b"x")
+        socket.send_fds(client, [encode_descriptor_package(1, b"s@x", [recipient])], [descriptor])
+        os.close(descriptor)
+        server.turns()
+    assert server.descriptors() == before
+
+
+def test_a_client_cannot_fill_the_server_with_descriptors(server: Server) -> None:
+    client = server.client()
+    server.turns()
+    before, descriptor = server.descriptors(), large_file(b"x")
+    for _ in range(60):
+        try:
+            socket.send_fds(client, [b"1"[:1]], [descriptor] * 8)
+        except OSError:
+            break
+        server.turns(1)
+    os.close(descriptor)
+    assert server.descriptors() <= before + 16
+    assert len(server.answers(server.client(GOOD))) == 1
+
+
+def test_a_full_disk_is_a_temporary_answer_and_passes(server: Server) -> None:
+    client = server.client()
+    server.disk.fail_at = 0
+    client.send(GOOD)
+    assert server.answers(client) == [b"Zqq write error or disk full (#4.3.0)"]
+    server.disk.fail_at = None
+    client.send(GOOD)
+    assert server.answers(client)[0][:1] == b"K"
+
+
+def test_a_client_that_reads_no_answers_is_dropped_and_costs_nobody(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue_serve, "_ANSWER_UNREAD_MAX", 1_000)
+    client = server.client()
+    server.turns()
+    for one in server.loop._clients.values():
+        one.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+    for _ in range(3_000):
+        try:
+            client.send(encode_package(b"", b"", []))
+        except BlockingIOError:
+            server.turns(2)
+        except OSError:
+            break
+    else:
+        raise AssertionError("it was never dropped")
+    assert len(server.answers(server.client(GOOD))) == 1
+
+
+def test_more_connections_than_it_takes_wait(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue_serve, "CONNECTIONS_MAX", 3)
+    clients = [server.client(GOOD) for _ in range(5)]
+    server.turns(12)
+    heard = [client for client in clients if server.answers(client)]
+    assert len(heard) == 3
+    for client in heard:
+        client.close()
+    server.turns(12)
+    assert all(server.answers(client) for client in clients if client not in heard)
+
+
+def test_the_lifeline_s_end_ends_it(server: Server) -> None:
+    server.turns()
+    assert not server.loop.stopping
+    os.close(server.lifeline_out)
+    server.turns(1)
+    assert server.loop.stopping
+
+
+def test_split_path_is_where_the_message_lies(server: Server) -> None:
+    server.answers(server.client(GOOD))
+    (todo,) = (path for path in server.disk.everything() if path.startswith(b"todo/"))
+    assert split_path(b"mess", int(todo[5:])) in server.disk.everything()

@@ -1,0 +1,170 @@
+"""The look into todo: what is new, what goes straight out, what is settled first, what is left for later."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from notqmail.queue.layout import split_path
+from notqmail.queue.store import LOCAL, REMOTE
+from notqmail.send import todo
+from notqmail.send.cleaner_link import CleanerLost
+from notqmail.testing.fake_disk import FakeDisk
+from notqmail.unix.durable import WriteFailed
+from send_bench import NOW_S, Bench
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    one = Bench()
+    yield one
+    one.close()
+
+
+def look(bench: Bench, now_s: int = NOW_S) -> list[int]:
+    """One whole look; the numbers it gave."""
+    found = []
+    while True:
+        found += [message.number for message in bench.preprocessor.turn({}, now_s)]
+        if not bench.preprocessor.looking:
+            return found
+
+
+def test_one_recipient_stays_in_todo_and_more_are_settled(bench: Bench) -> None:
+    one = bench.queue([b"a@me.test"])
+    two = bench.queue([b"a@me.test", b"b@far.test", b"c@far.test"])
+    nobody = bench.queue([])
+    assert sorted(look(bench)) == [one, two, nobody]
+    assert [path for path in bench.paths() if not path.startswith(b"mess/")] == sorted(
+        [b"todo/%d" % one, split_path(b"info", two), split_path(LOCAL, two), split_path(REMOTE, two),
+         split_path(b"info", nobody)]
+    )  # fmt: skip
+    assert bench.store.recipients(two, LOCAL) == b"Ta@me.test\0"
+    assert bench.store.recipients(two, REMOTE) == b"Tb@far.test\0Tc@far.test\0"
+
+
+def test_it_looks_at_once_then_when_pulled_then_every_25_minutes(bench: Bench) -> None:
+    assert look(bench) == []
+    one = bench.queue([b"a@me.test", b"b@me.test"])
+    assert bench.preprocessor.turn({}, NOW_S + 1_499) == []
+    assert look(bench, NOW_S + 1_500) == [one]
+    two = bench.queue([b"a@me.test", b"b@me.test"])
+    bench.preprocessor.pull()
+    assert look(bench, NOW_S + 1_501) == [two]
+
+
+def test_a_pull_during_a_look_asks_for_another(bench: Bench) -> None:
+    for _ in range(todo.BATCH_MAX + 1):
+        bench.queue([b"a@me.test"])
+    assert len(bench.preprocessor.turn({}, NOW_S)) == todo.BATCH_MAX
+    assert bench.preprocessor.looking
+    bench.preprocessor.pull()
+    bench.preprocessor.turn({}, NOW_S)
+    assert not bench.preprocessor.looking
+    assert bench.preprocessor.next_look_s(0) <= NOW_S
+
+
+def test_what_is_known_is_not_taken_twice(bench: Bench) -> None:
+    one, two = bench.queue([b"a@me.test"]), bench.queue([b"a@me.test"])
+    assert [message.number for message in bench.preprocessor.turn({one: object()}, NOW_S)] == [two]
+
+
+def test_when_very_much_waits_single_recipients_are_settled_too(bench: Bench) -> None:
+    one = bench.queue([b"a@me.test"])
+    crowd = dict.fromkeys(range(1_000_000, 1_000_000 + todo.DIRECT_MAX))
+    (message,) = bench.preprocessor.turn(crowd, NOW_S)
+    assert not message.in_todo
+    assert split_path(b"info", one) in bench.paths()
+
+
+def test_while_hundreds_wait_pulls_cause_one_look_a_second(bench: Bench) -> None:
+    crowd = dict.fromkeys(range(1_000_000, 1_000_300))
+    bench.preprocessor.turn(crowd, NOW_S)
+    bench.queue([b"a@me.test"])
+    bench.preprocessor.pull()
+    assert bench.preprocessor.turn(crowd, NOW_S) == []
+    assert len(bench.preprocessor.turn(crowd, NOW_S + 1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "mess", "complaint"),
+    [
+        (b"Fs\0Xr\0", True, b"warning: unknown record type in todo/99"),
+        (b"", True, b"warning: unknown record type in todo/99"),
+        (b"Fs\0Tr\0", False, b"warning: unable to stat mess/7/99"),
+    ],
+)
+def test_what_cannot_be_read_is_complained_of_and_left(
+    bench: Bench, content: bytes, mess: bool, complaint: bytes
+) -> None:
+    bench.disk.create(b"todo/99", [content])
+    if mess:
+        bench.disk.create(split_path(b"mess", 99), [b"m"])
+    good = bench.queue([b"a@me.test", b"b@me.test"])
+    before = bench.disk.everything()
+    assert look(bench) == [good]
+    assert bench.logged(b"warning:") == [complaint]
+    after = bench.disk.everything()
+    assert {path: after[path] for path in after if b"99" in path} == {path: before[path] for path in before if b"99" in path}
+
+
+def test_todo_is_kept_when_info_cannot_be_written(bench: Bench) -> None:
+    number = bench.queue([b"a@me.test", b"b@me.test"])
+    bench.disk.fail_at = bench.disk.effects
+    assert look(bench) == []
+    assert len(bench.logged(b"warning:")) == 1
+    bench.disk.fail_at = None
+    bench.preprocessor.pull()
+    assert look(bench) == [number]
+
+
+class NoSync(FakeDisk):
+    broken = True
+
+    def sync(self, paths: object) -> None:
+        if self.broken and b"info/1" in paths:  # type: ignore[operator]
+            raise WriteFailed(5, "broken")
+        super().sync(paths)  # type: ignore[arg-type]
+
+
+def test_todo_is_kept_when_info_cannot_be_made_durable() -> None:
+    disk = NoSync(NOW_S)
+    bench = Bench(disk)
+    number = bench.queue([b"a@me.test", b"b@me.test"])
+    assert number == 1
+    with pytest.raises(WriteFailed):
+        bench.preprocessor.turn({}, NOW_S)
+    assert b"todo/1" in bench.paths() and bench.cleaner.commands == []
+    disk.broken = False
+    assert look(bench) == [] and look(bench, NOW_S + 1_500) == [1]
+    bench.close()
+
+
+def test_what_qmail_clean_does_not_remove_is_preprocessed_again(bench: Bench) -> None:
+    number = bench.queue([b"a@me.test", b"b@me.test"])
+    bench.cleaner.answers = [False]
+    assert look(bench) == []
+    assert bench.logged(b"warning:") == [b"warning: qmail-clean unable to clean up todo/%d" % number]
+    bench.preprocessor.pull()
+    assert look(bench) == [number]
+
+
+def test_a_lost_qmail_clean_is_told_upwards(bench: Bench) -> None:
+    bench.queue([b"a@me.test", b"b@me.test"])
+    bench.cleaner.answers = [CleanerLost()]
+    with pytest.raises(CleanerLost):
+        bench.preprocessor.turn({}, NOW_S)
+
+
+class NoList(FakeDisk):
+    def each_name(self, directory: bytes) -> Iterator[bytes]:
+        raise PermissionError(13, "no", directory)
+
+
+def test_a_todo_that_cannot_be_listed_is_an_alert_and_looked_at_later() -> None:
+    bench = Bench()
+    disk = NoList(NOW_S)
+    bench.store._disk = disk
+    assert look(bench) == []
+    assert bench.logged(b"alert:") == [b"alert: unable to opendir todo, will look again later"]
+    assert bench.preprocessor.next_look_s(0) == NOW_S + 1_500
+    bench.close()
