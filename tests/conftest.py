@@ -26,7 +26,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker in item.iter_markers("debian"):
         for program in marker.args:
             if not shutil.which(program):
-                pytest.skip(f"needs {program} (Debian package; see make test)")
+                pytest.skip(f"needs {program} in PATH (`make test` installs it; Postfix's are in /usr/sbin)")
 
 
 def _is_local(address: object) -> bool:

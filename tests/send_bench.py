@@ -1,4 +1,4 @@
-"""A qmail-send on a table: the real rooms on a FakeDisk, real pipes for the spawners, the clock in the test's hand."""
+"""A qmail-send on a table: the real parts on a FakeDisk, real pipes for the spawners, the clock in the test's hand."""
 
 import os
 import select

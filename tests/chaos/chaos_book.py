@@ -5,6 +5,7 @@ each file in a Maildir, each part of an mbox and each transaction at the sink sa
 it is whole.
 """
 
+import email.utils
 import hashlib
 import random
 import re
@@ -89,6 +90,12 @@ def whole_numbers(content: bytes) -> list[int]:
     return found
 
 
+def queued_s(content: bytes) -> float:
+    """When this copy was queued, by the newest Received line: a forward or a bounce is made then, and arrives later."""
+    found = re.search(rb"^Received: \(qmail \d+ invoked [^;]*; (.*)$", content, re.MULTILINE)
+    return email.utils.parsedate_to_datetime(found[1].decode()).timestamp() if found else 0.0
+
+
 def unquote_mbox(content: bytes) -> bytes:
     """mboxrd backwards."""
     return re.sub(rb"^>(>*From )", rb"\1", content, flags=re.MULTILINE)
@@ -130,9 +137,9 @@ class Book:
         elif numbers != [int(keys[-1].split("-")[1])]:
             self.fault(f"{place}: not whole: {keys} holds {numbers}: {len(content)} bytes")
         else:
-            self.arrivals[keys[-1]].append(when_s)
+            self.arrivals[keys[-1]].append(queued_s(content) if keys[-1].startswith("fwd") else when_s)
 
-    def bounce_arrived(self, content: bytes, when_s: float, place: str) -> None:
+    def bounce_arrived(self, content: bytes, _when_s: float, place: str) -> None:
         """A bounce names the recipients that failed and has the message whole."""
         header = content.partition(b"\n\n")[0]
         named = re.search(rb"^Delivered-To: \S+-ret-(\d+)@", header, re.MULTILINE)
@@ -141,8 +148,8 @@ class Book:
         if not named or not failed or whole_numbers(content) != [int(named[1])]:
             self.fault(f"{place}: strange or torn bounce: {content[:600]!r}")
             return
-        for key in failed:
-            self.bounces[key.decode()].append(when_s)
+        for key in set(failed):  # named twice: noted, then a crash before the mark, then noted again
+            self.bounces[key.decode()].append(queued_s(content))
 
     def bulk_arrived(self, content: bytes, when_s: float, place: str) -> None:
         """A message of smtp-source: all of one run have one body."""

@@ -7,7 +7,6 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Callable
 
 from chaos_book import ACCEPTED, ARRIVES, BOUNCES, DOUBT, REFUSED, UNFINISHED, Book, Mail, addresses, sender, text
 from chaos_place import Place
@@ -151,7 +150,7 @@ class Load:
             self.answers[name] = self.answers.get(name, 0) + 1
             await asyncio.sleep(self._chance.random() * 0.5)
 
-    async def source(self, started: Callable[[subprocess.Popen[bytes]], None]) -> None:
+    async def source(self) -> None:
         """smtp-source again and again, a few messages each; only a run that ended well has promised anything."""
         if self._source is None:
             return

@@ -25,7 +25,7 @@ _DELIVER = """#!/bin/sh
 # A delivery program of a user's: it fails now and then while times are rough, and keeps whole messages only.
 test -e {base}/rough && test "$(od -An -N1 -tu1 /dev/urandom)" -lt 40 && exit 111
 t=$(mktemp {mail}/prog/tmp/XXXXXXXXXX) || exit 111
-{{ printf '%s' "$RPLINE$DTLINE"; cat; }} >"$t" || {{ rm -f "$t"; exit 111; }}
+{{ printf '%s' "$RPLINE$DTLINE" && cat; }} >"$t" || {{ rm -f "$t"; exit 111; }}
 mv "$t" {mail}/prog/new/ || exit 111
 """
 

@@ -1,4 +1,4 @@
-"""A whole qmail-send on a FakeDisk: the real rooms; network, processes and clock are played by the test."""
+"""A whole qmail-send on a FakeDisk: the real parts; network, processes and clock are played by the test."""
 
 from queue_states import FixedClock
 

@@ -3,15 +3,15 @@
 import random
 
 import pytest
-
 from machine import Machine, World
+from queue_states import FixedClock, legal_states
+from test_life_power_cuts import WORKLOADS, check_world, live, request
+
 from notqmail.queue.layout import SPLIT, split_path
 from notqmail.receive.enqueue import Enqueuer
 from notqmail.testing.fake_disk import FakeDisk, PowerCut
 from notqmail.unix.durable import WriteFailed
 from notqmail.wire import queue_exit
-from queue_states import FixedClock, legal_states
-from test_life_power_cuts import WORKLOADS, check_world, live, request
 
 
 class TroubledDisk(FakeDisk):
@@ -132,7 +132,11 @@ def test_strange_files_are_neither_mail_nor_in_the_way() -> None:
 @pytest.mark.parametrize("kind", ["todo", "info", "local"])
 def test_a_truncated_queue_file_never_invents_mail_nor_stops_other_mail(kind: str) -> None:
     """Not by us or a power cut, but by a damaged file system: each length the file can have."""
-    whole = {"todo": b"u7\0p9\0Fs@me.test\0Ta@me.test\0Tbb@far.test\0", "info": b"Fs@me.test\0", "local": b"Ta@me.test\0"}
+    whole = {
+        "todo": b"u7\0p9\0Fs@me.test\0Ta@me.test\0Tbb@far.test\0",
+        "info": b"Fs@me.test\0",
+        "local": b"Ta@me.test\0",
+    }
     for length in range(len(whole[kind])):
         disk, world = FakeDisk(), World({})
         number = 5 * SPLIT

@@ -152,10 +152,8 @@ class System:
         shutil.copytree(os.path.dirname(os.path.realpath(notqmail.__file__)), package, ignore=ignored)
         for path in (base / "lib").rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)
-        init = [interpreter(), "-m", "notqmail.admin", "init", str(self.home), "--accounts", "--host", HOST]
-        done = self.run(init, PYTHONPATH=str(base / "lib"))
-        assert done.returncode == 0, done.stderr
-        self.said_by_init = done.stdout.decode()
+        self._python = interpreter()
+        self.notqmail("init", str(self.home), "--accounts", "--host", HOST)
         self._make_people()
 
     def _make_people(self) -> None:
@@ -187,6 +185,13 @@ class System:
             self.machine.argv(command, user), input=data, capture_output=True, timeout=DEADLINE_S, cwd="/",
             env=self.environ | environ, check=False,
         )  # fmt: skip
+
+    def notqmail(self, *arguments: str) -> str:
+        """The `notqmail` command as root; returns what it printed."""
+        command = [self._python, "-m", "notqmail.admin", *arguments]
+        done = self.run(command, PYTHONPATH=str(self.base / "lib"))
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.decode()
 
     def inject(self, user: str, message: str) -> None:
         """A message through qmail-inject, as that user."""
@@ -444,6 +449,9 @@ def test_without_a_service_for_it_qmail_start_starts_the_writer_and_term_ends_ev
     assert system.stop() == [0, 0]
     assert system.log_path.read_text().endswith("\nstatus: exiting\n")
     assert not list((system.home / "queue" / "mess").glob("*/*"))
+    ledger = system.notqmail("ledger", str(system.home))
+    assert "\ndelivered            1\n" in ledger
+    assert ledger.endswith("The ledger balances.\n")
     done = system.run([f"{system.home}/bin/qmail-inject"], "alice", f"To: bob@{HOST}\n\nx\n".encode())
     assert done.returncode == 111, "without a writer mail must wait with its sender"
     assert b"qmail-inject: fatal: " in done.stderr

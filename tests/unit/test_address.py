@@ -21,7 +21,8 @@ def test_the_last_at_sign_counts(address: bytes, parts: tuple[bytes, bytes]) -> 
 @pytest.mark.parametrize(
     ("box", "quoted"),
     [
-        (b"joe", b"joe"), (b"joe.smith", b"joe.smith"), (b"a+b=c/d", b"a+b=c/d"), (b"!#$%&'*-?^_`{|}~", b"!#$%&'*-?^_`{|}~"),
+        (b"joe", b"joe"), (b"joe.smith", b"joe.smith"), (b"a+b=c/d", b"a+b=c/d"),
+        (b"!#$%&'*-?^_`{|}~", b"!#$%&'*-?^_`{|}~"),
         (b"", b'""'), (b".joe", b'".joe"'), (b"joe.", b'"joe."'), (b"a..b", b'"a..b"'), (b".", b'"."'),
         (b"joe smith", b'"joe smith"'), (b"a@b", b'"a@b"'), (b"a,b", b'"a,b"'), (b"a(b)", b'"a(b)"'),
         (b'a"b', b'"a\\"b"'), (b"a\\b", b'"a\\\\b"'), (b"a\nb\rc", b'"a\\\nb\\\rc"'), (b"a\tb", b'"a\tb"'),
@@ -36,7 +37,8 @@ def test_a_box_is_quoted_where_it_must_be(box: bytes, quoted: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("address", "quoted"),
-    [(b"", b""), (b"joe", b"joe"), (b"joe smith", b'"joe smith"'), (b"@h", b'""@h'), (b"a@b@h", b'"a@b"@h'), (b"a@", b"a@")],
+    [(b"", b""), (b"joe", b"joe"), (b"joe smith", b'"joe smith"'), (b"@h", b'""@h'), (b"a@b@h", b'"a@b"@h'),
+     (b"a@", b"a@")],
 )  # fmt: skip
 def test_only_the_box_of_an_address_is_quoted(address: bytes, quoted: bytes) -> None:
     assert quote_address(address) == quoted

@@ -41,7 +41,7 @@ def test_one_record_byte_for_byte() -> None:
 
 def test_the_first_of_equal_keys_is_found(tmp_path: Path) -> None:
     data = build_cdb(RECORDS)
-    for key, value in {key: value for key, value in reversed(RECORDS)}.items():
+    for key, value in dict(reversed(RECORDS)).items():
         assert lookup(data, key, tmp_path) == value
     for missing in (b"!jo", b"two", b"k" * 299):
         assert lookup(data, missing, tmp_path) is None

@@ -57,7 +57,7 @@ def test_defaults_come_only_when_there_is_no_file() -> None:
     ],
 )  # fmt: skip
 def test_a_number_file_is_its_leading_digits(content: bytes | None, value: int) -> None:
-    assert number({} .get if content is None else reader(n=content), "n", 20) == value
+    assert number({}.get if content is None else reader(n=content), "n", 20) == value
 
 
 def test_absurd_numbers_are_only_large() -> None:

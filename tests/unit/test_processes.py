@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from notqmail.unix.processes import EXEC_FAILED, Ended, close_all, read_all, spawn, wait, write_all
+from notqmail.unix.processes import EXEC_FAILED, Ended, close_all, look, spawn, spawn_among_threads, wait, write_all
+
+
+def read_all(descriptor: int) -> bytes:
+    return b"".join(iter(lambda: os.read(descriptor, 65_536), b""))
 
 
 def run(script: str, **more: object) -> Ended:
@@ -36,7 +40,7 @@ def test_descriptors_arrive_where_they_are_promised_even_crosswise() -> None:
     )
     assert wait(pid).code == 0
     close_all((one_out, two_out))
-    said = {one_out: read_all(one_in, 100), two_out: read_all(two_in, 100)}
+    said = {one_out: read_all(one_in), two_out: read_all(two_in)}
     close_all((one_in, two_in))
     assert said == {low: b"high", high: b"low"}
 
@@ -46,7 +50,7 @@ def test_no_other_descriptor_is_inherited() -> None:
     other = os.dup(read_end)
     assert run("test ! -e /proc/self/fd/9 && ls /proc/self/fd >&5", descriptors={5: write_end}).code == 0
     os.close(write_end)
-    listed = {int(number) for number in read_all(read_end, 1_000).split()}
+    listed = {int(number) for number in read_all(read_end).split()}
     close_all((read_end, other))
     assert 5 in listed and not {read_end, other} & listed
 
@@ -64,7 +68,10 @@ def test_the_environment_and_the_directory_are_what_was_asked_for(tmp_path: Path
 def test_what_cannot_be_run_has_its_own_codes(tmp_path: Path) -> None:
     missing = os.fsencode(tmp_path / "missing")
     assert wait(spawn([missing], descriptors={}, environ={})).code == EXEC_FAILED
-    assert wait(spawn([missing], descriptors={}, environ={}, exit_on_failure=lambda error: error.errno or 0)).code == errno.ENOENT
+    assert (
+        wait(spawn([missing], descriptors={}, environ={}, exit_on_failure=lambda error: error.errno or 0)).code
+        == errno.ENOENT
+    )
     assert wait(spawn([b"/bin/true"], descriptors={}, environ={}, directory=missing)).code == 61
     assert wait(spawn([b"true"], descriptors={}, environ={b"PATH": b"/bin"}, search_path=True)).code == 0
     assert wait(spawn([b"true"], descriptors={}, environ={b"PATH": missing}, search_path=True)).code == EXEC_FAILED
@@ -89,13 +96,27 @@ def test_a_program_can_have_its_sigpipe_back(default: bool, code: int | None) ->
     assert run("kill -PIPE $$; exit 0", default_sigpipe=default).code == code
 
 
-def test_everything_is_read_and_only_the_beginning_kept() -> None:
+def test_among_threads_a_program_starts_the_same_or_says_at_once_that_it_cannot(tmp_path: Path) -> None:
     read_end, write_end = os.pipe()
-    pid = spawn([b"/bin/sh", b"-c", b"head -c 300000 /dev/zero"], descriptors={1: write_end}, environ=os.environb)
+    pid = spawn_among_threads([b"/bin/echo", b"hello"], descriptors={1: write_end}, environ={})
     os.close(write_end)
-    assert len(read_all(read_end, 1_000)) == 1_000
-    assert wait(pid).code == 0  # it could write all of it
+    assert read_all(read_end) == b"hello\n"
     os.close(read_end)
+    assert wait(pid).code == 0
+    with pytest.raises(FileNotFoundError):
+        spawn_among_threads([os.fsencode(tmp_path / "missing")], descriptors={}, environ={})
+
+
+def test_a_look_tells_whether_it_has_ended_and_does_not_wait() -> None:
+    read_end, write_end = os.pipe()
+    pid = spawn([b"/bin/cat"], descriptors={0: read_end}, environ={})
+    os.close(read_end)
+    assert look(pid) is None
+    os.close(write_end)
+    ended = None
+    while ended is None:  # the suite's deadline is this loop's
+        ended = look(pid)
+    assert ended.code == 0
 
 
 def test_a_reader_that_is_gone_is_an_error() -> None:

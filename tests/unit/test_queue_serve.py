@@ -113,7 +113,9 @@ def test_an_address_with_nul_costs_only_its_own_package(server: Server) -> None:
     assert [answer[:1] for answer in server.answers(client)] == [b"K"], "the connection is still good"
 
 
-@pytest.mark.parametrize("garbage", [b"GET / HTTP/1.0\r\n\r\n", b"5:hello!", encode(b"5:hello,"), encode(b""), encode(b"@5,1:s,")])
+@pytest.mark.parametrize(
+    "garbage", [b"GET / HTTP/1.0\r\n\r\n", b"5:hello!", encode(b"5:hello,"), encode(b""), encode(b"@5,1:s,")]
+)
 def test_garbage_is_answered_after_what_came_before_it_and_ends_the_connection(server: Server, garbage: bytes) -> None:
     client = server.client(GOOD + garbage + GOOD)
     assert [answer[:1] for answer in server.answers(client)] == [b"K", b"Z"]
@@ -225,7 +227,9 @@ def test_a_full_disk_is_a_temporary_answer_and_passes(server: Server) -> None:
     assert server.answers(client)[0][:1] == b"K"
 
 
-def test_a_client_that_reads_no_answers_is_dropped_and_costs_nobody(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_reads_no_answers_is_dropped_and_costs_nobody(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(queue_serve, "_ANSWER_UNREAD_MAX", 1_000)
     client = server.client()
     server.turns()
@@ -267,3 +271,29 @@ def test_split_path_is_where_the_message_lies(server: Server) -> None:
     server.answers(server.client(GOOD))
     (todo,) = (path for path in server.disk.everything() if path.startswith(b"todo/"))
     assert split_path(b"mess", int(todo[5:])) in server.disk.everything()
+
+
+def test_one_user_cannot_have_all_connections(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(queue_serve, "CONNECTIONS_PER_UID_MAX", 3)
+    server.loop._trusted = set()  # as if we were a user of the machine
+    idle = [server.client() for _ in range(3)]
+    server.turns()
+    for _ in range(2):
+        one_more = server.client()
+        server.turns()
+        assert one_more.recv(1) == b""
+    assert capfd.readouterr().err.count("refusing more") == 1
+    idle[0].close()
+    server.turns()
+    assert server.answers(server.client(GOOD)) == [b"Kok qp %d" % os.getpid()]
+
+
+def test_the_trigger_is_pulled_only_for_what_may_be_there(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    pulled: list[bytes] = []
+    monkeypatch.setattr(queue_serve.trigger, "pull", pulled.append)
+    server.answers(server.client(encode_package(b"b\n", b"s@x", [b"r" * 1_003])))
+    assert pulled == [], "refused: qmail-send would look through todo for nothing"
+    server.answers(server.client(GOOD))
+    assert len(pulled) == 1

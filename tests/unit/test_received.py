@@ -8,7 +8,9 @@ from notqmail.message.received import received_by_queue, received_from_network
 
 
 def test_the_queue_s_line() -> None:
-    assert received_by_queue(42, b"by uid 7", 0) == b"Received: (qmail 42 invoked by uid 7); 1 Jan 1970 00:00:00 -0000\n"
+    assert (
+        received_by_queue(42, b"by uid 7", 0) == b"Received: (qmail 42 invoked by uid 7); 1 Jan 1970 00:00:00 -0000\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -28,7 +30,13 @@ def test_the_network_s_line(host: bytes, info: bytes | None, helo: bytes | None,
     assert line == b"Received: " + first + b"\n  by me.test with SMTP; 1 Jan 1970 00:00:00 -0000\n"
 
 
-@given(st.binary(max_size=12), st.binary(max_size=12), st.binary(max_size=12), st.binary(max_size=12), st.binary(max_size=12))
+@given(
+    st.binary(max_size=12),
+    st.binary(max_size=12),
+    st.binary(max_size=12),
+    st.binary(max_size=12),
+    st.binary(max_size=12),
+)
 def test_strangers_cannot_add_lines_or_comments(host: bytes, ip: bytes, info: bytes, local: bytes, helo: bytes) -> None:
     line = received_from_network(b"SMTP", host, ip, info, local, helo, 0)
     assert line.count(b"\n") == 2 and line.endswith(b"-0000\n") and b"\n  by " in line

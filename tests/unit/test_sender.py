@@ -1,4 +1,4 @@
-"""qmail-send's rooms together: what is logged, when it is tried again, who gets a bounce, what a restart finds."""
+"""qmail-send's parts together: what is logged, when it is tried again, who gets a bounce, what a restart finds."""
 
 from collections.abc import Iterator
 
@@ -137,7 +137,10 @@ def test_failures_of_both_channels_come_in_one_bounce(bench: Bench) -> None:
     assert (sender, recipients) == (b"", [b"s@far.test"])
     assert b"<a@me.test>:\nSorry, no mailbox here by that name. (#5.1.1)\n\n" in text
     assert b"<c@far.test>:\nIt says no.\n/Really.\n\n--- Below this line is a copy of the message.\n" in text
-    assert text.endswith(b"Return-Path: <s@far.test>\n" + b"Received: (qmail 100 invoked by uid 7); 12 Jan 1970 13:46:40 -0000\nSubject: hello\n\ntext\n")
+    assert text.endswith(
+        b"Return-Path: <s@far.test>\n"
+        + b"Received: (qmail 100 invoked by uid 7); 12 Jan 1970 13:46:40 -0000\nSubject: hello\n\ntext\n"
+    )
     assert b"delivery 1: failure: Sorry,_no_mailbox_here_by_that_name._(#5.1.1)/" in bench.log.kept
     assert bench.log.kept[-2:] == [b"bounce msg %d qp 4711" % number, b"end msg %d" % number]
     assert bench.paths() == []
@@ -152,9 +155,7 @@ def test_failures_of_both_channels_come_in_one_bounce(bench: Bench) -> None:
         (b"a b@far.test", (b"", [b"a b@far.test"]), b"I'm afraid I wasn't able", b'<"a b"@far.test>'),
     ],
 )
-def test_who_gets_a_bounce(
-    bench: Bench, sender: bytes, envelope: object, opening: bytes, shown: bytes
-) -> None:
+def test_who_gets_a_bounce(bench: Bench, sender: bytes, envelope: object, opening: bytes, shown: bytes) -> None:
     bench.queue([A], sender=sender)
     bench.turn()
     bench.local.report(0, b"Dno")
@@ -202,7 +203,10 @@ def test_a_bounce_that_cannot_be_queued_is_tried_again_after_123_seconds(bench: 
     if failing == "cannot start":
         bench.cannot_open_submission, text = True, b"warning: unable to start qmail-queue, will try later"
     else:
-        bench.bounce_answers, text = [failing[-1:].encode() + b"qq"], b"warning: trouble injecting bounce message, will try later"
+        bench.bounce_answers, text = (
+            [failing[-1:].encode() + b"qq"],
+            b"warning: trouble injecting bounce message, will try later",
+        )
     bench.settle_down()
     assert bench.logged(b"warning:") == [text]
     assert bench.logged(b"end msg") == []
@@ -338,6 +342,23 @@ def test_term_waits_for_what_runs_and_starts_nothing_new(bench: Bench) -> None:
     assert bench.log.kept[-2] == b"status: local 0/2 remote 0/2 exitasap"
 
 
+def test_what_is_delivered_from_todo_while_exiting_is_not_delivered_again(bench: Bench) -> None:
+    bench.queue([A])
+    bench.queue([B, FAR])
+    bench.turn()
+    bench.flags.exit = True
+    for slot in (0, 1):
+        bench.local.report(slot, b"K")
+    bench.remote.report(0, b"K")
+    bench.turn()
+    run_to_the_end(bench)
+    again = Bench(bench.disk, now_s=NOW_S + 1)
+    again.settle_down()
+    assert again.local.commands() == again.remote.commands() == []
+    assert again.paths() == []
+    again.close()
+
+
 def test_term_writes_due_times_into_the_channel_files_and_the_next_start_keeps_to_them(bench: Bench) -> None:
     number = bench.queue([A, FAR])
     bench.turn()
@@ -462,7 +483,9 @@ def test_a_channel_file_that_cannot_be_removed_costs_no_second_delivery() -> Non
     bench.local.report(1, b"K")
     bench.settle_down()
     path = split_path(LOCAL, number)
-    assert bench.logged(b"warning: unable to unlink") == [b"warning: unable to unlink " + path + b"; will try again later"]
+    assert bench.logged(b"warning: unable to unlink") == [
+        b"warning: unable to unlink " + path + b"; will try again later"
+    ]
     disk.stuck = False
     bench.at(NOW_S + 123)
     bench.settle_down()
@@ -498,3 +521,16 @@ def test_a_broken_queue_file_is_named_in_the_log_and_the_message_waits(
     assert bench.logged(b"warning:") == [warning % (split_path(b"local", number) if file == b"info" else path)]
     assert bench.local.commands() == []
     assert bench.timeouts[-1] > 1, "and it does not spin"
+
+
+def test_alrm_also_wakes_what_waits_because_the_disk_was_in_trouble(bench: Bench) -> None:
+    bench.queue([A])
+    bench.turn()
+    bench.local.commands()
+    bench.cleaner.answers = [False]  # todo/N cannot be removed now
+    bench.local.report(0, b"K")
+    bench.settle_down()
+    assert bench.paths(b"todo/") != []
+    bench.flags.run = True
+    bench.settle_down()
+    assert bench.paths() == []

@@ -4,8 +4,10 @@ import pytest
 
 from notqmail.control.smtpd_settings import SmtpdSettings
 from notqmail.policy import limits
+from notqmail.receive.queue_serve import PACKAGE_MAX
 from notqmail.receive.smtpd import DONE, FAILED, Session
 from notqmail.unix.cdb import Damaged
+from notqmail.wire.qmqp import INLINE_MAX, encode_package
 from notqmail.wire.reports import Report, permanent, success, temporary
 from notqmail.wire.smtp_server import ADDRESS_MAX, LINE_MAX
 from smtpd_fakes import NOW_S, FakeQueue, new_session, say
@@ -234,10 +236,17 @@ def test_recipients_are_bounded_in_number_and_in_bytes(monkeypatch: pytest.Monke
     queue = FakeQueue(success())
     session = new_session(queue, SmtpdSettings(b"m", recipients_max=2))
     assert [one[:3] for one in say(session, b"MAIL FROM:<a@b>", *[b"RCPT TO:<c@d>"] * 3)] == [b"250"] * 3 + [b"452"]
-    monkeypatch.setattr("notqmail.receive.smtpd.ENVELOPE_BYTES_MAX", 6)
+    monkeypatch.setattr("notqmail.receive.smtpd.ENVELOPE_BYTES_MAX", 2 * (3 + limits.RECIPIENT_BYTES_MORE))
     assert [one[:3] for one in say(session, b"MAIL FROM:<a@b>", *[b"RCPT TO:<c@d>"] * 3)] == [b"250"] * 3 + [b"452"]
     say(session, b"MAIL FROM:<a@b>", b"RCPT TO:<c@d>")
     assert queue.sinks == []
+
+
+@pytest.mark.parametrize("length", [1, 3, 340, 899])
+def test_the_largest_envelope_fits_a_package_to_the_queue(length: int) -> None:
+    """Else the queue would break off the connection that all sessions share."""
+    recipients = [b"r" * length] * (limits.ENVELOPE_BYTES_MAX // (length + limits.RECIPIENT_BYTES_MORE))
+    assert len(encode_package(b"m" * INLINE_MAX, b"s" * ADDRESS_MAX, recipients)) <= PACKAGE_MAX
 
 
 def test_too_many_bad_commands_end_the_session() -> None:

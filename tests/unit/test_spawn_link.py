@@ -42,7 +42,7 @@ def test_a_command_without_end_is_refused() -> None:
             reader.receive(b"x" * 1_000)
 
 
-WIRE = b"\0Kfine\0" b"\x05Zlater\n\0" b"\0Dno\0" b"\xffK\0" b"\x02Xwhat\0" b"\x03\0" b"\0\0"
+WIRE = b"\0Kfine\0\x05Zlater\n\0\0Dno\0\xffK\0\x02Xwhat\0\x03\0\0\0"
 REPORTS = [
     (0, success(b"fine")),
     (5, temporary(b"later\n")),

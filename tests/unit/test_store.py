@@ -63,15 +63,15 @@ def test_what_todo_says(disk: FakeDisk, store: QueueStore) -> None:
         (b"F\0T\0", [b""]),
     ],
 )
-def test_what_can_be_understood_is(
-    records: bytes, recipients: list[bytes], disk: FakeDisk, store: QueueStore
-) -> None:
+def test_what_can_be_understood_is(records: bytes, recipients: list[bytes], disk: FakeDisk, store: QueueStore) -> None:
     disk.create(b"todo/5", [records])
     disk.create(split_path(b"mess", 5), [])
     assert store.read_accepted(5).recipients == recipients
 
 
-@pytest.mark.parametrize("records", [b"", b"u7\0p4\0", b"u7\0p4\0Fs", b"Fs\0Xr\0", b"Fs\0\0", b"\0", b"Ta\0", b"\xff" * 9 + b"\0"])
+@pytest.mark.parametrize(
+    "records", [b"", b"u7\0p4\0", b"u7\0p4\0Fs", b"Fs\0Xr\0", b"Fs\0\0", b"\0", b"Ta\0", b"\xff" * 9 + b"\0"]
+)
 def test_a_todo_file_without_sender_or_with_strange_records_is_bad(
     records: bytes, disk: FakeDisk, store: QueueStore
 ) -> None:
@@ -150,3 +150,11 @@ def test_leftovers_of_a_message_without_info_go(disk: FakeDisk, store: QueueStor
 def test_before_a_number_is_free_everything_that_bore_it_is_synced(store: QueueStore) -> None:
     assert set(store.end_paths([5])) == {b"todo", b"intd", b"bounce", b"info/5", b"local/5", b"remote/5"}
     assert set(store.end_paths([])) <= {b"todo", b"intd", b"bounce"}
+
+
+def test_a_bounce_file_without_a_text_is_no_bounce() -> None:
+    """A full disk, or kill -9 between open and write, leaves one: its bounce would name nobody."""
+    disk = FakeDisk()
+    disk.create(b"bounce/5", ())
+    assert not QueueStore(disk).has_bounce(5)
+    assert disk.everything() == {}

@@ -104,7 +104,9 @@ def test_what_cannot_be_read_is_complained_of_and_left(
     assert look(bench) == [good]
     assert bench.logged(b"warning:") == [complaint]
     after = bench.disk.everything()
-    assert {path: after[path] for path in after if b"99" in path} == {path: before[path] for path in before if b"99" in path}
+    assert {path: after[path] for path in after if b"99" in path} == {
+        path: before[path] for path in before if b"99" in path
+    }
 
 
 def test_todo_is_kept_when_info_cannot_be_written(bench: Bench) -> None:
@@ -168,3 +170,30 @@ def test_a_todo_that_cannot_be_listed_is_an_alert_and_looked_at_later() -> None:
     assert bench.logged(b"alert:") == [b"alert: unable to opendir todo, will look again later"]
     assert bench.preprocessor.next_look_s(0) == NOW_S + 1_500
     bench.close()
+
+
+def test_what_an_earlier_life_wrote_for_a_message_in_todo_is_written_anew(bench: Bench) -> None:
+    """qmail-send died between info and the removal of todo/N: tried straight from todo, the message would be
+    delivered and leave info and local behind, for whoever gets its number next.
+    """
+    number = bench.queue([b"a@me.test"])
+    bench.store.write_preprocessed(number, b"s@far.test", {LOCAL: [b"a@me.test"], REMOTE: [b"old@far.test"]}, NOW_S)
+    assert look(bench) == [number]
+    assert [path for path in bench.paths() if not path.startswith(b"mess/")] == [
+        split_path(b"info", number), split_path(LOCAL, number)
+    ]  # fmt: skip
+
+
+def test_a_message_that_was_half_settled_is_settled_before_it_is_tried_again(bench: Bench) -> None:
+    number = bench.queue([b"a@me.test"])
+    bench.turn()
+    bench.local.commands()
+    bench.cleaner.answers = [False]  # info and local are there, todo/N stays
+    bench.local.report(0, b"Znot now\n")
+    bench.turn()
+    bench.settle_down()
+    bench.at(NOW_S + 1_500)
+    assert [command.slot for command in bench.local.commands()] == [0]
+    bench.local.report(0, b"K")
+    bench.settle_down()
+    assert bench.paths() == [], number

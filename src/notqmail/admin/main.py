@@ -33,7 +33,8 @@ def main(arguments: list[str]) -> int:
     except launchers.Foreign as foreign:
         _complain(f"{foreign} is not a launcher of ours; --replace keeps it as {foreign}.before-python")
     except OSError as error:
-        _complain(f"{error.filename or 'the system'}: {error.strerror or error}")
+        place = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "the system"
+        _complain(f"{place}: {error.strerror or error}")
     return FAILED
 
 
@@ -47,14 +48,21 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     init = commands.add_parser("init", help="make a home, or complete one; overwrites no setting and no mail")
-    init.add_argument("home", nargs="?", default=os.environ.get("QMAILHOME", "./var"), metavar="HOME")
-    init.add_argument("--host", default=os.fsdecode(DEFAULT_HOST), help="this machine's name (%(default)s)")
+    init.add_argument(
+        "home", nargs="?", default=os.environ.get("QMAILHOME", "./var"), metavar="HOME", help="(%(default)s)"
+    )
+    init.add_argument(
+        "--host", default=os.fsdecode(DEFAULT_HOST),
+        help="this machine's name, for the control files that are not there yet (%(default)s)",
+    )  # fmt: skip
     init.add_argument("--accounts", action="store_true", help="as root: use the classic qmail accounts")
     init.set_defaults(command=_init)
 
     running = commands.add_parser("run", help="run the whole mail system here, as you, until Ctrl-C")
     running.add_argument("--home", default=os.environ.get("QMAILHOME", "./var"), help="made when missing (%(default)s)")
-    running.add_argument("--smtp", default="127.0.0.1:2525", metavar="ADDRESS:PORT", help="(%(default)s)")
+    running.add_argument(
+        "--smtp", default="127.0.0.1:2525", metavar="ADDRESS:PORT", help="where to take mail in (%(default)s)"
+    )
     running.add_argument("--no-first-message", action="store_true", help="do not send yourself a message at the start")
     running.set_defaults(command=_run)
 
@@ -65,9 +73,13 @@ def _parser() -> argparse.ArgumentParser:
     books.set_defaults(command=_ledger)
 
     launcher = commands.add_parser("launcher", help="write the launcher of one program")
-    launcher.add_argument("program", choices=launchers.program_names(), metavar="PROGRAM")
-    launcher.add_argument("path", metavar="PATH")
-    launcher.add_argument("--home", default=os.environ.get("QMAILHOME", "/var/qmail"), help="(%(default)s)")
+    launcher.add_argument(
+        "program", choices=launchers.program_names(), metavar="PROGRAM", help="which of ours, such as qmail-remote"
+    )
+    launcher.add_argument("path", metavar="PATH", help="the file to write, such as /var/qmail/bin/qmail-remote")
+    launcher.add_argument(
+        "--home", default=os.environ.get("QMAILHOME", "/var/qmail"), help="the home it is to use (%(default)s)"
+    )
     launcher.add_argument("--replace", action="store_true", help="keep a foreign PATH as PATH.before-python")
     launcher.set_defaults(command=_launcher)
     return parser

@@ -34,7 +34,7 @@ def make_home(home: bytes, *, host: bytes, classic: bool) -> list[str]:
     if len(home + b"/run/qmail-queue") > SOCKET_PATH_MAX:
         raise CannotMake(f"{os.fsdecode(home)} is too long a path for a Unix socket in it: choose a shorter one")
     if not host or any(blank in host for blank in (b" ", b"\t", b"\n", b"\0", b"/")):
-        raise CannotMake(f"{host!r} is not a host name")
+        raise CannotMake(f"{os.fsdecode(host)!r} is not a host name, such as mail.example.org")
     if is_foreign_queue(home):
         classic = True
     if classic and os.geteuid() != 0:

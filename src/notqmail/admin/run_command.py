@@ -6,6 +6,7 @@ the queue closes. It is for single-user homes; a classic installation is started
 (packaging/).
 """
 
+import errno
 import fcntl
 import ipaddress
 import os
@@ -59,7 +60,9 @@ def lock_home(home: bytes) -> int:
     except BlockingIOError:
         holder = os.pread(lock_fd, 20, 0).decode("ascii", "replace").strip()
         os.close(lock_fd)
-        raise CannotRun(f"{os.fsdecode(home)} is running already (process {holder})") from None
+        raise CannotRun(
+            f"{os.fsdecode(home)} is running already (process {holder}); `kill {holder}` stops it"
+        ) from None
     os.ftruncate(lock_fd, 0)
     os.pwrite(lock_fd, b"%d\n" % os.getpid(), 0)
     return lock_fd
@@ -75,10 +78,15 @@ def look_port_is_free(address: tuple[str, int]) -> None:
             trial.listen(1)
         except OSError as error:
             raise CannotRun(
-                f"cannot listen on {show_address(address)}: {error.strerror}. "
-                "Something else may be using the port; choose another: "
-                f"make run SMTP={show_address((address[0], address[1] + 1))}"
+                f"cannot listen on {show_address(address)}: {error.strerror}. {_advice(error, address)}"
             ) from error
+
+
+def _advice(error: OSError, address: tuple[str, int]) -> str:
+    if error.errno != errno.EADDRINUSE:
+        return "Is that an address of this machine? 127.0.0.1 always is"
+    other = show_address((address[0], address[1] + 1))
+    return f"Something else is using the port; choose another: make run SMTP={other} (or: notqmail run --smtp {other})"
 
 
 def show_address(address: tuple[str, int]) -> str:

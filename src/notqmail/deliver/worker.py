@@ -199,6 +199,7 @@ class Worker:
         ]  # fmt: skip
         try:
             os.chdir(self._tools.home)
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # ignored by the interpreter, and so by its programs
             os.execve(job.program, argv, dict(self._tools.environ))
         except OSError:
             return _CANNOT_RUN

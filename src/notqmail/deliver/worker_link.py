@@ -60,7 +60,7 @@ def decode_jobs(packet: bytes) -> list[Job]:
     """The inverse. Raises BadPacket."""
     count = packet[0] if packet else 0
     fields = packet[1 + count :].split(b"\0")
-    if not count or len(fields) != count * _FIELDS + 1:
+    if not count or len(fields) != count * _FIELDS + 1 or fields[-1]:  # nothing stands behind the last NUL
         raise BadPacket("jobs")
     return [Job(packet[1 + n], *fields[n * _FIELDS : (n + 1) * _FIELDS]) for n in range(count)]
 

@@ -47,7 +47,7 @@ _PER_RECIPIENT = b"-@[]"
 
 
 class Identity:
-    """Who submits, as the environment says (qmail-inject(8), ENVIRONMENT). `host` is None when the default host is meant."""
+    """Who submits, as the environment says (qmail-inject(8)). `host` is None when the default host is meant."""
 
     __slots__ = ("host", "name", "sender_host", "sender_user", "user")
 

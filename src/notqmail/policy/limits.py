@@ -2,7 +2,8 @@
 
 HOPS_MAX = 100  # qmail's: a message with as many Received or Delivered lines is going round in circles
 BAD_COMMANDS_MAX = 100  # in one session; an honest client makes a handful (AUTH, STARTTLS, VRFY ... unimplemented)
-ENVELOPE_BYTES_MAX = 16 * 1024 * 1024  # all recipients of one message together, so that a session's memory is bounded
+ENVELOPE_BYTES_MAX = 16_000_000  # all recipients of one message: with a small message it fits a package to the queue
+RECIPIENT_BYTES_MORE = 8  # counted for each of them besides its address: framing, so that many short ones fit too
 
 CONNECTIONS_MAX = 1000  # a resident's, in all; an idle one costs a few kilobytes
 CONNECTIONS_PER_ADDRESS_MAX = 200

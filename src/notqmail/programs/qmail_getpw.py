@@ -20,7 +20,7 @@ def main() -> int:
 
 
 def start() -> None:
-    """Entry of the launcher."""
+    """What the launcher in HOME/bin calls."""
     run(main)
 
 

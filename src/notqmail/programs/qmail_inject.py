@@ -37,7 +37,7 @@ def submit(words: "Sequence[bytes]", environ: "Mapping[bytes, bytes]") -> int:
 
 
 def start() -> None:
-    """For the launcher."""
+    """What the launcher in HOME/bin calls."""
     run(main)
 
 

@@ -44,7 +44,7 @@ def open_standard_error() -> None:
 
 
 def start() -> None:
-    """Entry of the launcher."""
+    """What the launcher in HOME/bin calls."""
     run(main)
 
 

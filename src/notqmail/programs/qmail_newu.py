@@ -64,7 +64,7 @@ def rebuild(disk: Disk) -> None:
 
 
 def start() -> None:
-    """Entry of the launcher."""
+    """What the launcher in HOME/bin calls."""
     run(main)
 
 

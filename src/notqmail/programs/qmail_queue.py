@@ -39,5 +39,5 @@ def main() -> int:
 
 
 def start() -> None:
-    """The installed program."""
+    """What the launcher in HOME/bin calls."""
     run(main, uncaught=queue_exit.BUG)

@@ -65,7 +65,7 @@ def attempt(arguments: list[bytes]) -> "Outcome":
 
 
 def start() -> None:
-    """The launcher's way in."""
+    """What the launcher in HOME/bin calls."""
     run(main)
 
 

@@ -53,7 +53,7 @@ def serve(home: bytes, queue_uid: int) -> None:
 
 
 def start() -> None:
-    """The launcher's way in."""
+    """What the launcher in HOME/bin calls."""
     run(main)
 
 

@@ -36,7 +36,7 @@ def main() -> int:
 
 
 def start() -> None:
-    """The installed program."""
+    """What the launcher in HOME/bin calls."""
     run(main)
 
 

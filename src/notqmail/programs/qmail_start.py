@@ -1,6 +1,7 @@
 """qmail-start(8): turns on delivery."""
 
 import os
+import signal
 import sys
 
 from notqmail.send.start import Start
@@ -17,6 +18,8 @@ def main() -> int:
     if sys.argv[1:] == ["--help"]:
         sys.stdout.write(USAGE)
         return 0
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # ignored by the interpreter; what we start would inherit that
+        signal.signal(number, signal.SIG_DFL)
     home = home_directory(os.environb)
     arguments = [os.fsencode(argument) for argument in sys.argv[1:]]
     try:
@@ -30,5 +33,5 @@ def main() -> int:
 
 
 def start() -> None:
-    """The installed program."""
+    """What the launcher in HOME/bin calls."""
     run(main)

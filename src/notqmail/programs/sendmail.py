@@ -44,7 +44,7 @@ def _become(command: Command) -> int:
 
 
 def start() -> None:
-    """For the launcher."""
+    """What the launcher in HOME/bin calls."""
     run(main)
 
 

@@ -102,13 +102,18 @@ class QueueStore:
             self._disk.discard(split_path(kind, number))
         self._disk.discard(b"bounce/%d" % number)  # of a life before a power cut: its recipients are tried anew
         paths: list[bytes] = []
-        for channel, addresses in recipients.items():
-            path = split_path(channel, number)
-            self._disk.create(path, (b"".join([b"T%b\0" % address for address in addresses]),))
-            paths += (path, split_directory(channel, number))
         info = split_path(b"info", number)
-        self._disk.create(info, (b"F%b\0" % sender,))
-        self._disk.set_modified(info, birth_s)
+        try:
+            for channel, addresses in recipients.items():
+                path = split_path(channel, number)
+                self._disk.create(path, (b"".join([b"T%b\0" % address for address in addresses]),))
+                paths += (path, split_directory(channel, number))
+            self._disk.create(info, (b"F%b\0" % sender,))
+            self._disk.set_modified(info, birth_s)
+        except OSError:
+            for path in (*paths[::2], info):  # it may end straight from todo, and these would stay for ever
+                self._disk.discard(path)
+            raise
         return [*paths, info, split_directory(b"info", number)]
 
     def sync(self, paths: "Iterable[bytes]") -> None:
@@ -179,13 +184,17 @@ class QueueStore:
         paths = [b"bounce", *self._ledger_path()]
         for number, paragraph in paragraphs:
             path = b"bounce/%d" % number
-            self._disk.append(path, paragraph)
+            self._disk.append_whole(path, paragraph)
             paths.append(path)
         self.sync(paths)
 
     def has_bounce(self, number: int) -> bool:
-        """Whether somebody could not be reached."""
-        return self._disk.state(b"bounce/%d" % number) is not None
+        """Whether somebody could not be reached. A file without a text was begun on a full disk, or before a crash."""
+        state = self._disk.state(b"bounce/%d" % number)
+        if state is not None and state.size == 0:
+            self.bounce_done(number)
+            return False
+        return state is not None
 
     def bounce_chunks(self, number: int) -> "Iterator[bytes]":
         """The failure texts."""
@@ -204,6 +213,11 @@ class QueueStore:
     def forget(self, number: int) -> None:
         """Removes info. The message file may go (qmail-clean's `foop`) only when `end_paths` are synced."""
         self._disk.discard(split_path(b"info", number))
+
+    def has_leftovers(self, number: int) -> bool:
+        """Whether a message in todo has files that an earlier, unfinished settling left beside it."""
+        paths = [split_path(kind, number) for kind in (b"info", LOCAL, REMOTE)]
+        return any(self._disk.state(path) is not None for path in (*paths, b"bounce/%d" % number))
 
     def forget_leftovers(self, number: int) -> None:
         """What a power cut may have left of a message without info and todo; then as after `forget`."""

@@ -38,7 +38,8 @@ def serve(home: bytes, arguments: list[str]) -> int:
         complain("qmail-queue: fatal: another qmail-queue --serve already runs for this home")
         return TEMPORARY
     except OSError as error:
-        complain(f"qmail-queue: fatal: cannot serve {os.fsdecode(home)}: {error.strerror}: {error.filename!r}")
+        where = f": {os.fsdecode(error.filename)}" if error.filename else ""
+        complain(f"qmail-queue: fatal: cannot serve {os.fsdecode(home)}: {error.strerror or error}{where}")
         return TEMPORARY
     server = QueueServer(
         home, Disk(syncfs=load_syncfs()), Clock(), listener,

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from notqmail.unix.durable import Disk
 
 CONNECTIONS_MAX = 1_000
+CONNECTIONS_PER_UID_MAX = 200  # of a user who is none of ours, so that one cannot keep all others out
 PACKAGE_MAX = 16_777_216  # bytes in one frame: a small message and some 400,000 recipients
 BATCH_MAX = 256  # messages a sync: beyond it the gain is small and the first one waits longer
 _READ_BYTES = 262_144
@@ -56,7 +57,7 @@ class _Client:
 
 
 class QueueServer:
-    """The loop. `accounts` maps roles to uids (None in single-user mode); `lifeline_fd` ends it at end of file."""
+    """The loop. `uids`: who has which role (None in single-user mode); `lifeline_fd` ends it at end of file."""
 
     def __init__(
         self, home: bytes, disk: "Disk", clock: "Clock", listener: socket.socket, *,
@@ -77,6 +78,8 @@ class QueueServer:
             self._poll.register(lifeline_fd, select.EPOLLIN | select.EPOLLHUP)
         self.stopping = False
         self._accepting = True
+        self._trusted = {0, os.geteuid(), *(uids or {}).values()}
+        self._refused: set[int] = set()  # uids that have been told of in the log
 
     def watch(self, descriptor: int) -> None:
         """A descriptor whose becoming readable only ends the waiting (signals)."""
@@ -112,8 +115,10 @@ class QueueServer:
     def _queue_batch(self, batch: "list[tuple[_Client, Request, int]]") -> None:
         for start in range(0, len(batch), BATCH_MAX):
             part = batch[start : start + BATCH_MAX]
-            self._enqueuer.enqueue([request for _, request, _ in part])
-            trigger.pull(self._queue)
+            requests = [request for _, request, _ in part]
+            self._enqueuer.enqueue(requests)
+            if any(request.number for request in requests):  # else there is nothing new to look for
+                trigger.pull(self._queue)
             for client, request, descriptor in part:
                 if descriptor >= 0:
                     os.close(descriptor)
@@ -130,10 +135,24 @@ class QueueServer:
             return
         connection.setblocking(False)
         client = _Client(connection)
+        if self._has_too_many(client.uid):
+            connection.close()
+            return
         self._clients[connection.fileno()] = client
         self._poll.register(connection.fileno(), select.EPOLLIN)
         if len(self._clients) >= CONNECTIONS_MAX:
             self._pause_accepting()
+
+    def _has_too_many(self, uid: int) -> bool:
+        if uid in self._trusted or len(self._clients) < CONNECTIONS_PER_UID_MAX:
+            return False
+        if sum(one.uid == uid for one in self._clients.values()) < CONNECTIONS_PER_UID_MAX:
+            self._refused.discard(uid)
+            return False
+        if uid not in self._refused:
+            self._refused.add(uid)
+            complain(f"qmail-queue: warning: uid {uid} has {CONNECTIONS_PER_UID_MAX} connections: refusing more")
+        return True
 
     def _pause_accepting(self) -> None:
         """The rest waits in the listen queue until a connection ends."""

@@ -11,7 +11,7 @@ kept and not obeyed.
 
 from notqmail.control.smtpd_settings import databytes_limit
 from notqmail.message.received import received_from_network
-from notqmail.policy.limits import BAD_COMMANDS_MAX, ENVELOPE_BYTES_MAX, HOPS_MAX
+from notqmail.policy.limits import BAD_COMMANDS_MAX, ENVELOPE_BYTES_MAX, HOPS_MAX, RECIPIENT_BYTES_MORE
 from notqmail.policy.relay import may_receive
 from notqmail.policy.senders import is_bad_sender
 from notqmail.receive.own_literal import without_own_literal
@@ -270,11 +270,12 @@ class Session:
 
     def _add_recipient(self, recipient: bytes) -> None:
         full = len(self._recipients) >= self._settings.recipients_max
-        if full or self._envelope_bytes + len(recipient) > ENVELOPE_BYTES_MAX:
+        size = len(recipient) + RECIPIENT_BYTES_MORE
+        if full or self._envelope_bytes + size > ENVELOPE_BYTES_MAX:
             self._say(wire.TOO_MANY_RECIPIENTS)
             return
         self._recipients.append(recipient)
-        self._envelope_bytes += len(recipient)
+        self._envelope_bytes += size
         self._say(wire.RCPT_OK)
 
     def _data(self, _argument: bytes) -> None:

@@ -39,6 +39,7 @@ class Channel:
         self.reading: Job | None = None
         self.attempts: list[Attempt | None] = [None] * concurrency
         self.in_use = 0
+        self.untold = 0  # reports that have come and are not in the log yet
         self.unsent = b""
         self._reader = ReportReader()
 

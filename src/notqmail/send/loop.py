@@ -1,4 +1,4 @@
-"""qmail-send's loop: waits for what may happen, then lets the rooms do their part, in C's order.
+"""qmail-send's loop: waits for what may happen, then lets the sender, todo and the cleaner do their part, in C's order.
 
 One turn: signals; commands out; reports in; a batch of todo; deliveries begin; messages end; a bit of cleaning.
 Nothing here decides about mail.

@@ -81,9 +81,11 @@ class Sender:
             heapq.heappush(self._done, (now_s, number))
 
     def make_all_due(self) -> None:
-        """ALRM: every waiting message is due now."""
+        """ALRM: every waiting message is due now, also one that waits only because the disk was in trouble."""
         for channel in self.channels.values():
             channel.heap = sorted((0, number) for _, number in channel.heap)
+        self._done = sorted((0, number) for _, number in self._done)
+        self._stuck = sorted((0, number) for _, number in self._stuck)
 
     # ── deliveries begin ────────────────────────────────────────────────────────────────────────────────
 
@@ -156,6 +158,7 @@ class Sender:
             if report is not None and attempt.job.dying and report.kind not in (SUCCESS, PERMANENT):
                 report = permanent(report.text + EXPIRED)
             ended.append((attempt, report))
+        channel.untold = len(ended)
         self.books.enter(ended)
         ended = self._settle_unfinished(ended)
         told = self._record_failures(ended)
@@ -163,6 +166,7 @@ class Sender:
             self._log_report(attempt, report)
             final = report is not None and (report.succeeded or (report.kind == PERMANENT and told))
             self._end_attempt(attempt, now_s, final=final)
+            channel.untold -= 1
             self.log_status()
 
     def _settle_unfinished(self, ended: "list[tuple[Attempt, Report | None]]") -> "list[tuple[Attempt, Report | None]]":
@@ -183,9 +187,12 @@ class Sender:
             self._log.warning(b"trouble writing to the queue, will look into todo again")
             settled = set()
         lost = {message.number for message in unfinished} - settled
+        self._preprocessor.set_aside(lost)
         for attempt, report in ended:
             if attempt.job.number in lost:
                 self._log_report(attempt, report)
+                attempt.job.channel.untold -= 1
+                self.log_status()
                 self.books.not_told(attempt, report)
                 self._unfinished.pop(attempt.job.number)
                 if attempt.job.channel.reading is attempt.job:
@@ -270,8 +277,10 @@ class Sender:
         """Bounces and forgets what is finished on both channels."""
         while self._stuck and self._stuck[0][0] <= now_s:
             self.ended_in_todo.append(heapq.heappop(self._stuck)[1])
-        while self._done and self._done[0][0] <= now_s and not self.exiting:
+        while self._done and self._done[0][0] <= now_s:
             _, number = heapq.heappop(self._done)
+            if self.exiting and number not in self.in_todo:
+                continue  # the next start ends it; what is still in todo it would deliver again
             if not self._end(number):
                 heapq.heappush(self._done, (now_s + TROUBLE_S, number))
 
@@ -333,6 +342,9 @@ class Sender:
                     self._log.warning(b"unable to utime %b; message will be retried too soon" % path)
 
     def log_status(self) -> None:
-        """The status line that follows every start and end of a delivery."""
-        counts = b" ".join([b"%b %d/%d" % (c.name, c.in_use, c.concurrency) for c in self.channels.values()])
+        """The status line that follows every start and end of a delivery: one of several that came together is
+        counted as under way until its own line.
+        """
+        channels = self.channels.values()
+        counts = b" ".join([b"%b %d/%d" % (c.name, c.in_use + c.untold, c.concurrency) for c in channels])
         self._log.line(b"status: %b%b" % (counts, b" exitasap" if self.exiting else b""))

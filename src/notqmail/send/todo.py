@@ -11,11 +11,11 @@ that deliveries go on while a flood comes in ("silly qmail"). A message then goe
 
 from notqmail.queue.store import BadRecord
 from notqmail.send.log import safe
-from notqmail.send.schedule import TODO_S
+from notqmail.send.schedule import TODO_S, TROUBLE_S
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from notqmail.control.rewrite import Routing
     from notqmail.queue.store import Accepted, QueueStore
@@ -51,6 +51,11 @@ class Preprocessor:
         self._pulled = False
         self._next_look_s = 0  # the first turn looks
         self._not_before_s = 0
+        self._now_s = 0  # at the last turn
+        self._aside: dict[int, int] = {}  # number -> when to look at it again (`set_aside`)
+        self._half_settled: set[int] = set()  # these may have info, local and remote beside todo/N
+        self._looked_once = False
+        self._look_for_halves = True  # an earlier life may have left some: the first look asks the disk
 
     @property
     def looking(self) -> bool:
@@ -69,7 +74,7 @@ class Preprocessor:
     def next_look_s(self, known: int) -> int:
         """When to look again, with so many messages waiting in todo already."""
         if not self._pulled:
-            return self._next_look_s
+            return min([self._next_look_s, *self._aside.values()])
         return self._not_before_s if known > _MANY else 0
 
     def turn(self, known: "Mapping[int, object]", now_s: int) -> list[Routed]:
@@ -77,14 +82,17 @@ class Preprocessor:
 
         Raises WriteFailed, CleanerLost (what was to be settled stays in todo then).
         """
+        self._now_s = now_s
         if self._scan is None:
             if now_s < self.next_look_s(len(known)):
                 return []
             self._pulled = False
             self._rearm_trigger()  # first: a pull from here on asks for another look
             self._scan = self._store.accepted_numbers()
+            self._look_for_halves = not self._looked_once
             self._next_look_s = now_s + TODO_S
             self._not_before_s = now_s + _AGAIN_S
+            self._aside = {number: due_s for number, due_s in self._aside.items() if due_s > now_s}
         direct: list[Routed] = []
         to_settle: list[Routed] = []
         for number in self._next_numbers(known):
@@ -93,7 +101,7 @@ class Preprocessor:
             except (OSError, BadRecord) as trouble:
                 self._log.warning(_complaint(number, trouble))
                 continue
-            alone = sum(map(len, routed.recipients.values())) == 1
+            alone = sum(map(len, routed.recipients.values())) == 1 and not self._is_half_settled(number)
             (direct if alone and len(known) + len(direct) < DIRECT_MAX else to_settle).append(routed)
         return direct + self.settle(to_settle)
 
@@ -104,6 +112,7 @@ class Preprocessor:
         """
         written: list[Routed] = []
         paths: list[bytes] = []
+        self._half_settled |= {message.number for message in messages}
         for message in messages:
             try:
                 paths += self._store.write_preprocessed(
@@ -120,19 +129,34 @@ class Preprocessor:
         for message, gone in zip(written, removed, strict=True):
             message.in_todo = not gone
             message.recipients = dict.fromkeys(message.recipients, ())  # they are on disk now, maybe a million
-            if not gone:
+            if gone:
+                self._half_settled.discard(message.number)
+            else:
                 self._log.warning(b"qmail-clean unable to clean up todo/%d" % message.number)
         return [message for message in written if not message.in_todo]
+
+    def _is_half_settled(self, number: int) -> bool:
+        """Whether it is to be settled anew even for one recipient: delivered straight from todo it would leave info and
+        local behind, and whoever gets its number next would be sent to its recipients.
+        """
+        return number in self._half_settled or (self._look_for_halves and self._store.has_leftovers(number))
+
+    def set_aside(self, numbers: "Iterable[int]") -> None:
+        """These have been tried and could not be settled: the next look, which a pull may bring at once, leaves them
+        alone for TROUBLE_S, or each would be tried (and perhaps half delivered) again and again.
+        """
+        self._aside |= dict.fromkeys(numbers, self._now_s + TROUBLE_S)
 
     def _next_numbers(self, known: "Mapping[int, object]") -> list[int]:
         numbers: list[int] = []
         assert self._scan is not None
         try:
             for number in self._scan:
-                if number not in known:
+                if number not in known and number not in self._aside:
                     numbers.append(number)
                     if len(numbers) == BATCH_MAX:
                         return numbers
+            self._looked_once = True
         except OSError:
             self._log.alert(b"unable to opendir todo, will look again later")
         self._scan = None

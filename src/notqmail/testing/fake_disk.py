@@ -84,7 +84,7 @@ class FakeDisk:
     def _after_cut(self, entries: "dict[bytes, object]", contents: "dict[int, object]") -> "FakeDisk":
         disk = FakeDisk(self.now_s)
         copies: dict[int, _File] = {}
-        for name in {*self._synced_entries, *entries}:
+        for name in dict.fromkeys((*self._synced_entries, *entries)):  # not a set: replays need one order
             file = entries.get(name) if name in entries else self._synced_entries[name]
             if file is None:
                 continue
@@ -131,6 +131,10 @@ class FakeDisk:
         file = self._entries[path]
         file.content += data
         file.modified_s = self.now_s
+
+    def append_whole(self, path: bytes, data: bytes) -> None:
+        """As Disk.append_whole: an append that fails here adds nothing anyway."""
+        self.append(path, data)
 
     def write_at(self, path: bytes, offset: int, data: bytes) -> None:
         """As Disk.write_at."""

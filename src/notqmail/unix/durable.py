@@ -80,6 +80,15 @@ class Disk:
         finally:
             os.close(descriptor)
 
+    def append_whole(self, path: bytes, data: bytes) -> None:
+        """As `append`, for a file that nobody else writes: after WriteFailed it is as long as it was."""
+        before = self.state(path)
+        try:
+            self.append(path, data)
+        except WriteFailed:
+            _cut_back(self._at(path), before.size if before is not None else 0)
+            raise
+
     def write_at(self, path: bytes, offset: int, data: bytes) -> None:
         """Overwrites bytes of an existing file in place. Raises OSError, WriteFailed."""
         descriptor = os.open(self._at(path), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -173,6 +182,13 @@ class Disk:
                     os.close(descriptor)
         except OSError as error:
             raise WriteFailed(error.errno, error.strerror) from error
+
+
+def _cut_back(place: bytes, size: int) -> None:
+    try:
+        os.truncate(place, size)
+    except OSError:
+        pass  # no regular file, or a disk too broken for it: the caller hears of the write that failed
 
 
 def _write(descriptor: int, chunk: "Bytes") -> None:

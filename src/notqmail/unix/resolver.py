@@ -244,9 +244,10 @@ def parse_server(text: str) -> "Server | None":
         address, _, port = text.partition(":")
     try:
         socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL in it
         return None
-    return (address, int(port)) if port.isascii() and port.isdigit() else None
+    is_port = port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65_535
+    return (address, int(port)) if is_port else None
 
 
 def _from_resolv_conf(path: str) -> "list[Server | None]":

@@ -1,11 +1,11 @@
 """The queue's own protocol: QMQP (cr.yp.to/proto/qmqp.html) on a Unix socket, many packages a connection.
 
 A package is one netstring that holds netstrings: message, sender, recipient, recipient, ... The answer is one
-netstring, `Kok TIME qp N` or a Z or D text. Two additions, neither of which plain QMQP can contain (its packages
+netstring, `Kok qp N` or a Z or D text. Two additions, neither of which plain QMQP can contain (its packages
 begin with a digit):
 
-- `!` as a whole package says "I am a resident": my messages are numbered by their queue number (qp), for my pid
-  would be the same for all of them. No answer.
+- `!` as a whole package says "I am a resident": the queue numbers my messages (`qp N`) from a counter of its own,
+  for my pid would be the same for all of them (docs/adr/0014). No answer.
 - a message may be `@LENGTH,` instead of a netstring: its bytes are in the descriptor that came with the package.
   A large message is so never whole in anybody's memory, and the queue copies it, so no one can alter it later.
 """

@@ -36,27 +36,33 @@ class Reply:
 class ReplyReader:
     """One connection's ear. `receive` bytes, then ask `next_reply` until it says None."""
 
-    __slots__ = ("_buffer", "_lines", "_size")
+    __slots__ = ("_at", "_buffer", "_lines", "_size")
 
     def __init__(self) -> None:
         self._buffer = b""
+        self._at = 0  # where the next line begins; a copy of the rest for every line would cost the square
         self._lines: list[bytes] = []  # of the reply that is not complete yet
         self._size = 0
 
     def receive(self, data: bytes) -> None:
         """Takes what came from the network."""
-        self._buffer = self._buffer + data if self._buffer else data
+        self._buffer = self._buffer[self._at :] + data if self._buffer else data
+        self._at = 0
+
+    def __len__(self) -> int:
+        """Bytes that nobody has looked at yet."""
+        return len(self._buffer) - self._at
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is left over: no unread reply, no part of one."""
-        return not self._buffer and not self._lines
+        return not len(self) and not self._lines
 
     def next_reply(self) -> Reply | None:
         """The next complete reply, or None while its end has not come. Raises EndlessReply."""
-        while (end := self._buffer.find(b"\n")) >= 0:
-            line, self._buffer = self._buffer[: end + 1], self._buffer[end + 1 :]
-            line = line.replace(b"\r", b"")
+        while (end := self._buffer.find(b"\n", self._at)) >= 0:
+            line = self._buffer[self._at : end + 1].replace(b"\r", b"")
+            self._at = end + 1
             self._size += len(line)
             if self._size <= REPLY_MAX:
                 self._lines.append(line)
@@ -64,7 +70,7 @@ class ReplyReader:
                 return self._complete()
             if self._size > REPLY_MAX:
                 raise EndlessReply
-        if len(self._buffer) > REPLY_MAX:
+        if len(self) > REPLY_MAX:
             raise EndlessReply
         return None
 

@@ -14,7 +14,7 @@ send what it returns; when `wants_body` is set, send the stuffed message and the
 `outcome` is there, send QUIT or, if `may_begin`, begin again. `connection_died()` at end of file, error or timeout.
 """
 
-from notqmail.wire.reply_reader import MALFORMED, EndlessReply, Reply, ReplyReader
+from notqmail.wire.reply_reader import MALFORMED, REPLY_MAX, EndlessReply, Reply, ReplyReader
 from notqmail.wire.reports import Report, permanent, success, temporary
 from notqmail.wire.stuffing import END
 
@@ -110,9 +110,22 @@ class Session:
         return self._start_envelope()
 
     def receive(self, data: bytes) -> bytes:
-        """Takes bytes of the peer; returns what to send. What comes during the body waits for its end."""
+        """Takes bytes of the peer; returns what to send. What comes during the body waits for its end.
+
+        A peer that talks on and on without waiting for an answer is dropped: nothing of it is kept beyond REPLY_MAX.
+        """
+        if self.outcome is not None and self.kept_bytes > REPLY_MAX:
+            return b""
         self._replies.receive(data)
-        return self._read_on()
+        out = self._read_on()
+        if self.wants_body and self.kept_bytes > REPLY_MAX:
+            self.connection_died()
+        return out
+
+    @property
+    def kept_bytes(self) -> int:
+        """How much was received that has not been looked at."""
+        return len(self._replies)
 
     def end_body(self) -> bytes:
         """The final dot. From here on a lost connection may mean a duplicate."""

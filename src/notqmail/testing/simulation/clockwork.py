@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SECOND_US = 1_000_000
 EPOCH_S = 1_700_000_000
-_JOURNAL_LINES = 400
+_JOURNAL_LINES = 5_000
 
 
 class Violation(Exception):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 WHOLE, FULL, BROKEN = "whole", "full", "broken"
 _BROKEN_FAILS = 0.3  # of the effects on a broken disk
+_WRITE_BACK_US = 35_000_000
 _NEEDS_SPACE = ("create", "append", "link", "rename")
 
 
@@ -49,13 +50,14 @@ class Storage:
         self.disk = FakeDisk()
         self.condition = WHOLE
         self.power_fails_in: int | None = None
-        self.effects = 0
+        self.writes_back = False
+        self._last_effect_us = 0
         self.on_failure: Callable[[Process, str, bytes], None] = lambda process, operation, path: None
         self.between_effects: Callable[[Process], None] = lambda process: None
 
     def before_effect(self, process: Process, operation: str, path: bytes) -> None:
         """Power, life and luck, in this order. Raises PowerCut, Killed, WriteFailed."""
-        self.effects += 1
+        self._write_back()
         self.disk.now_s = self.clock.now_s()
         if self.power_fails_in is not None:
             self.power_fails_in -= 1
@@ -81,8 +83,17 @@ class Storage:
         self.on_failure(process, operation, path)
         raise WriteFailed(number, "no space left" if number == errno.ENOSPC else "input/output error", path)
 
+    def _write_back(self) -> None:
+        """What a kernel does by itself, where `writes_back`: after half a minute of rest everything is on the disk."""
+        rested_us = self.clock.now_steady_us - self._last_effect_us
+        self._last_effect_us = self.clock.now_steady_us
+        if self.writes_back and rested_us > _WRITE_BACK_US:
+            paths = self.disk.everything()
+            self.disk.sync([*paths, *self.disk.changed_directories()])
+
     def lose_power(self) -> None:
         """What is on the disk afterwards is one of the possible survivors."""
+        self._write_back()
         self.power_fails_in = None
         self.disk = next(iter(self.disk.survivors(self.chance, limit=1)))
 
@@ -114,6 +125,11 @@ class View:
                 self._storage.disk.append(path, half, mode)
             raise
         self._storage.disk.append(path, data, mode)
+
+    def append_whole(self, path: bytes, data: bytes) -> None:
+        """As Disk.append_whole."""
+        self._effect("append", path)
+        self._storage.disk.append(path, data)
 
     def write_at(self, path: bytes, offset: int, data: bytes) -> None:
         """As Disk.write_at."""

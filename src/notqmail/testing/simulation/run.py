@@ -1,0 +1,83 @@
+"""One simulation from its seed: traffic and trouble for some days, then peace, in which everything must drain."""
+
+import random
+
+from notqmail.testing.simulation.account import Account
+from notqmail.testing.simulation.audit import check_states, entries
+from notqmail.testing.simulation.clockwork import SECOND_US, Clockwork, Violation
+from notqmail.testing.simulation.disk import Storage
+from notqmail.testing.simulation.faults import Faults
+from notqmail.testing.simulation.machine import LIFETIME_S, SLOTS, Machine, Over
+from notqmail.testing.simulation.traffic import Traffic
+from notqmail.testing.simulation.watch import Watch
+from notqmail.testing.simulation.world import World
+
+DAY_S = 86_400
+DRAIN_S = 2 * LIFETIME_S + 40_000  # a bounce, and its bounce, may each need a lifetime and one more step
+AUDIT_S = 7_200.0
+_HOSTS = 6
+
+
+class Simulation:
+    """`run` plays it. `machine_type` is for machines that are broken on purpose."""
+
+    def __init__(
+        self, seed: int, days: float, *, per_day: float | None = None, faults_per_day: float | None = None,
+        machine_type: type[Machine] = Machine,
+    ) -> None:  # fmt: skip
+        self.seed, self.days = seed, days
+        chance = random.Random(seed)
+        self.clock = Clockwork()
+        self.account = Account(self.clock)
+        self.watch = Watch(self.clock, dict(SLOTS), LIFETIME_S)
+        self.world = World(self.clock, random.Random(chance.random()), _HOSTS)
+        self.world.restless = chance.choice((0.2, 0.6, 1.0))
+        self.storage = Storage(self.clock, random.Random(chance.random()))
+        self.machine = machine_type(
+            self.clock, random.Random(chance.random()), self.storage, self.world, self.account, self.watch,
+            postmaster=chance.choice((b"postmaster@me.test", b"busy1@me.test", b"nobody@me.test")),
+        )  # fmt: skip
+        arrivals = chance.choice((30, 200, 600)) if per_day is None else per_day
+        troubles = chance.choice((0, 10, 60)) if faults_per_day is None else faults_per_day
+        self.traffic = Traffic(self.machine, self.world, self.account, random.Random(chance.random()), arrivals)
+        self.faults = Faults(self.machine, self.world, random.Random(chance.random()), troubles)
+        self.violation: Violation | None = None
+
+    def run(self) -> bool:
+        """Whether all rules held; `violation` says which one did not."""
+        self.traffic.begin()
+        self.faults.begin()
+        self.clock.after(AUDIT_S, self._audit)
+        self.clock.after(self.days * DAY_S, self._make_peace)
+        try:
+            self.machine.live()
+        except Violation as violation:
+            self.violation = violation
+        return self.violation is None
+
+    @property
+    def simulated_days(self) -> float:
+        """How far it came."""
+        return self.clock.now_steady_us / SECOND_US / DAY_S
+
+    def _audit(self) -> None:
+        self.clock.after(AUDIT_S, self._audit)
+        if self.machine.powered:
+            self.machine.audit()
+
+    def _make_peace(self) -> None:
+        self.clock.note("peace")
+        self.traffic.stopped = True
+        self.faults.end()
+        self.clock.after(DRAIN_S, self._end)
+
+    def _end(self) -> None:
+        """Nobody waits any more; what is left are files of writers and messages that died, for the collector."""
+        self.traffic.fetch_all()
+        self.machine.audit()
+        queue = entries(self.storage.disk)
+        check_states(queue)
+        waiting = [entry.number for entry in queue.values() if entry.waits]
+        if waiting or self.account.live:
+            raise Violation("everything drains", f"still there: numbers {waiting}, letters {sorted(self.account.live)}")
+        raise Over
