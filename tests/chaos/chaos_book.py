@@ -109,17 +109,19 @@ def recipient_keys(content: bytes) -> list[str]:
 
 
 class Book:
-    """One round's promises and arrivals. `arrivals`: key -> seconds at which each copy came."""
+    """One round's promises and arrivals. `arrivals`: key -> for each copy (seconds at which a second one may have been
+    begun at the earliest, seconds at which it came): the two differ for what is queued again on its way.
+    """
 
     def __init__(self, seed: int, user: str) -> None:
         self.seed, self.user = seed, user
         self.mails: dict[int, Mail] = {}
-        self.arrivals: dict[str, list[float]] = defaultdict(list)
-        self.bounces: dict[str, list[float]] = defaultdict(list)
+        self.arrivals: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        self.bounces: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self.sink_refused: set[str] = set()  # answered 5xx by the sink's whim
         self.sink_repeats: dict[str, int] = defaultdict(int)  # taken, but the connection fell before our 250
         self.bulk_promised: dict[int, int] = {}  # run of smtp-source that ended well -> messages
-        self.bulk_arrivals: dict[tuple[int, int], list[float]] = defaultdict(list)  # (run, number)
+        self.bulk_arrivals: dict[tuple[int, int], list[tuple[float, float]]] = defaultdict(list)  # (run, number)
         self.bulk_bodies: set[bytes] = set()
         self.faults: list[str] = []
         self.torn_in_mbox = 0
@@ -137,9 +139,9 @@ class Book:
         elif numbers != [int(keys[-1].split("-")[1])]:
             self.fault(f"{place}: not whole: {keys} holds {numbers}: {len(content)} bytes")
         else:
-            self.arrivals[keys[-1]].append(queued_s(content) if keys[-1].startswith("fwd") else when_s)
+            self.arrivals[keys[-1]].append((queued_s(content) if keys[-1].startswith("fwd") else when_s, when_s))
 
-    def bounce_arrived(self, content: bytes, _when_s: float, place: str) -> None:
+    def bounce_arrived(self, content: bytes, when_s: float, place: str) -> None:
         """A bounce names the recipients that failed and has the message whole."""
         header = content.partition(b"\n\n")[0]
         named = re.search(rb"^Delivered-To: \S+-ret-(\d+)@", header, re.MULTILINE)
@@ -149,7 +151,7 @@ class Book:
             self.fault(f"{place}: strange or torn bounce: {content[:600]!r}")
             return
         for key in set(failed):  # named twice: noted, then a crash before the mark, then noted again
-            self.bounces[key.decode()].append(queued_s(content))
+            self.bounces[key.decode()].append((queued_s(content), when_s))
 
     def bulk_arrived(self, content: bytes, when_s: float, place: str) -> None:
         """A message of smtp-source: all of one run have one body."""
@@ -158,7 +160,7 @@ class Book:
             self.fault(f"{place}: not for bulk: {content[:300]!r}")
             return
         self.bulk_bodies.add(hashlib.sha256(content.partition(b"\n\n")[2]).digest())
-        self.bulk_arrivals[(int(named[2]), int(named[1]))].append(when_s)
+        self.bulk_arrivals[(int(named[2]), int(named[1]))].append((when_s, when_s))
 
     def mbox_arrived(self, content: bytes, when_s: float) -> None:
         """A whole mbox. Its deliveries have no file times, so each copy counts as come at `when_s`."""
@@ -167,13 +169,13 @@ class Book:
         for part in parts[1:]:
             keys, numbers = recipient_keys(part), whole_numbers(part)
             if keys and numbers == [int(keys[0].split("-")[1])]:
-                self.arrivals[keys[0]].append(when_s)
+                self.arrivals[keys[0]].append((when_s, when_s))
             else:
                 self.torn_in_mbox += 1
 
     # ── the audit ───────────────────────────────────────────────────────────────────────────────────────
 
-    def duplicates(self) -> dict[str, list[float]]:
+    def duplicates(self) -> dict[str, list[tuple[float, float]]]:
         """Every recipient (or bounce, or smtp-source message) that came more than once: when."""
         many = {key: times for key, times in self.arrivals.items() if len(times) > 1 + self.sink_repeats[key]}
         many |= {f"bounce of {key}": times for key, times in self.bounces.items() if len(times) > 1}

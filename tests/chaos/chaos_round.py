@@ -53,6 +53,10 @@ class Round:
             self.book.audit()
             self._audit_duplicates()
             self._audit_queue()
+            if self.book.faults:
+                self._say(f"troubles: {[(round(a, 2), round(b, 2), what) for a, b, what in self.trouble.events]}")
+            else:
+                self._clear()
         finally:
             keeper.cancel()
             for line in await self._watch.stop():
@@ -134,7 +138,11 @@ class Round:
                 path = self._place.home / "queue" / kind / str(number % SPLIT) / str(number)
                 if path.exists():
                     files.append(kind if kind == "mess" else f"{kind}={path.read_bytes()!r}")
-            files += [kind for kind in ("todo", "intd", "bounce") if (self._place.home / "queue" / kind / str(number)).exists()]
+            files += [
+                kind
+                for kind in ("todo", "intd", "bounce")
+                if (self._place.home / "queue" / kind / str(number)).exists()
+            ]
             found.append(f"{number}: {' '.join(files)}")
         return "; ".join(found)
 
@@ -142,7 +150,11 @@ class Round:
         end = time.monotonic() + 12  # qmail-lspawn buries its dead every 5 s
         while time.monotonic() < end:
             after, zombies = self._watch.sizes(), self._watch.zombies()
-            wide = [role for role, (count, _) in after.items() if count > before.get(role, (count, 0))[0] + _DESCRIPTOR_GROWTH]
+            wide = [
+                role
+                for role, (count, _) in after.items()
+                if count > before.get(role, (count, 0))[0] + _DESCRIPTOR_GROWTH
+            ]
             if not wide and not zombies:
                 break
             await asyncio.sleep(0.5)
@@ -158,24 +170,19 @@ class Round:
     # ── what came ───────────────────────────────────────────────────────────────────────────────────────
 
     def _collect(self) -> None:
-        """Reads everything that was delivered, and removes it: a round audits only its own."""
+        """Reads everything that was delivered."""
         mail, book = self._place.mail, self.book
         for name, take in (("md", book.arrived), ("end", book.arrived), ("prog", book.arrived),
                            ("ret", book.bounce_arrived), ("bulk", book.bulk_arrived)):  # fmt: skip
             for path in (mail / name / "new").iterdir():
                 take(path.read_bytes(), path.stat().st_mtime, f"{name}/{path.name}")
-                path.unlink()
-            litter = list((mail / name / "tmp").iterdir())
-            self.figures["litter in tmp"] = self.figures.get("litter in tmp", 0) + len(litter)
-            for path in litter:
-                path.unlink()
+            litter = len(list((mail / name / "tmp").iterdir()))
+            self.figures["litter in tmp"] = self.figures.get("litter in tmp", 0) + litter
         box = mail / "mbox"
         if box.exists():
             book.mbox_arrived(box.read_bytes(), box.stat().st_mtime)
-            box.unlink()
         for path in (self._place.home / "Maildir/new").iterdir():
             book.fault(f"unexpected mail in the user's Maildir: {path.read_bytes()[:400]!r}")
-            path.unlink()
         names = [path.name for path in self._place.temporary.iterdir()]
         if names:
             book.fault(f"left in TMPDIR: {names[:10]}")
@@ -184,13 +191,15 @@ class Round:
         duplicates = self.book.duplicates()
         copies = sum(len(times) - 1 for times in duplicates.values())
         kills = self.kills()
-        bound = (kills + self.trouble.counts.get("disk full", 0) + self.trouble.counts.get("queue read-only", 0)) * _IN_HAND
+        bound = (
+            kills + self.trouble.counts.get("disk full", 0) + self.trouble.counts.get("queue read-only", 0)
+        ) * _IN_HAND
         self.figures |= {"duplicates": copies, "duplicates allowed": bound}
         if copies > bound:
             self.book.fault(f"{copies} duplicates after {kills} kills")
         for key, times in duplicates.items():
             # An mbox says nothing about when; the others' file times do.
-            if not key.startswith("mbox") and not self.trouble.explains(min(times), max(times)):
+            if not key.startswith("mbox") and not self.trouble.explains(min(times)[0], max(came for _, came in times)):
                 self.book.fault(f"{key}: came {len(times)} times, at {sorted(times)}, and nothing happened in between")
         if self.book.torn_in_mbox > kills:
             self.book.fault(f"{self.book.torn_in_mbox} torn messages in the mbox after {kills} kills")
@@ -223,8 +232,13 @@ class Round:
         self.figures |= {"S2 for the collector": litter, "files under pid": under_pid}
         if litter + under_pid > (self.kills() + 10) * 2 * 256:
             self.book.fault(f"{litter} message files and {under_pid} under pid/ after {self.kills()} kills")
-        for path in [*queue.glob("mess/*/*"), *queue.glob("pid/*")]:
-            path.unlink()  # the collector's work, or the disk of a long run would be full of it
+
+    def _clear(self) -> None:
+        """Removes what was audited, and does the 36 h collector's work: the next round audits only its own."""
+        mail, queue = self._place.mail, self._place.home / "queue"
+        for path in [*mail.glob("*/new/*"), *mail.glob("*/tmp/*"), *queue.glob("mess/*/*"), *queue.glob("pid/*")]:
+            path.unlink()
+        (mail / "mbox").unlink(missing_ok=True)
 
     def report(self) -> str:
         """The round in one paragraph."""

@@ -110,7 +110,8 @@ class Sink:
             if whole_numbers(content) != [int(key.split("-")[1])]:
                 book.fault(f"sink: {key}: not whole, {len(content)} bytes")
             else:
-                book.arrivals[key].append(time.time())
+                now = time.time()
+                book.arrivals[key].append((now, now))
         if mood == "take and drop":
             for key in keys:
                 book.sink_repeats[key] += 1

@@ -87,7 +87,9 @@ def texts_of_bounces(data: bytes) -> None:
     assert first.startswith(b"<") and first.endswith(b">:")
     assert b"\n\n" not in rest.removesuffix(b"\n\n").rstrip(b"\n"), "one recipient, one paragraph"
     assert paragraph.endswith(b"\n\n")
-    head = bounce_head(now_s=0, bounce_from=b"MAILER-DAEMON", bounce_host=b"h", recipient=b"r@h", original_sender=address)
+    head = bounce_head(
+        now_s=0, bounce_from=b"MAILER-DAEMON", bounce_host=b"h", recipient=b"r@h", original_sender=address
+    )
     assert head.count(b"\n\n") >= 1
     assert b"Return-Path: <" in bounce_middle(address)
     envelope = bounce_envelope(address, b"postmaster@h")
@@ -165,7 +167,7 @@ def cdb_files(data: bytes) -> None:
     with_cdb(data, use)
 
 
-@target("tcprules", b"D\0", b'+RELAYCLIENT=\0', b"+A=b\0", b"+", b"=", b"\0", b"192.0.2.", b"=.example", b"@")
+@target("tcprules", b"D\0", b"+RELAYCLIENT=\0", b"+A=b\0", b"+", b"=", b"\0", b"192.0.2.", b"=.example", b"@")
 def rules_of_tcpserver(data: bytes) -> None:
     value, _, address = data.partition(b"|")
     verdict = tcprules.decode_rule(value)
@@ -326,7 +328,9 @@ def dns_questions(data: bytes) -> None:
     assert len(query.wire(edns=False)) <= 300
 
 
-@target("resolv-conf", b"nameserver ", b"127.0.0.1", b"::1", b"fe80::1%eth0", b"[::1]:53", b":99999", b"\n", b"\0", b"#")
+@target(
+    "resolv-conf", b"nameserver ", b"127.0.0.1", b"::1", b"fe80::1%eth0", b"[::1]:53", b":99999", b"\n", b"\0", b"#"
+)
 def configured_servers(data: bytes) -> None:
     descriptor = os.memfd_create("resolv.conf")
     try:

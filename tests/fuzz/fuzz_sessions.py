@@ -11,8 +11,6 @@ from fuzz_wire import END_WORDS
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from smtpd_fakes import FakeQueue, new_session
-
 from notqmail.control.smtpd_settings import SmtpdSettings
 from notqmail.receive.enqueue import ADDRESS_MAX, Refused
 from notqmail.receive.queue_once import read_envelope
@@ -27,6 +25,7 @@ from notqmail.wire.reply_reader import REPLY_MAX
 from notqmail.wire.reports import Report, permanent, success
 from notqmail.wire.smtp_client import Envelope, Session
 from notqmail.wire.stuffing import Stuffer
+from smtpd_fakes import FakeQueue, new_session
 
 SMTP_WORDS = (
     *END_WORDS, b"EHLO x\r\n", b"HELO x\r\n", b"MAIL FROM:<a@b>\r\n", b"MAIL FROM:<> SIZE=5\r\n", b"QUIT\r\n",
@@ -239,5 +238,3 @@ def _heard(client: socket.socket) -> bytes:
         return client.recv(65_536)
     except (BlockingIOError, ConnectionResetError):
         return b""
-
-

@@ -74,7 +74,7 @@ def answers_of_the_queue(data: bytes) -> None:
                 assert len(line) <= 1_000 and line[:1] in b"45"
 
 
-@target("spawn-command", b"\0", b"\x00" b"14/2540341\0sender@x\0rcpt@y\0", b"\x78", b"../../etc/passwd\0")
+@target("spawn-command", b"\0", b"\x0014/2540341\0sender@x\0rcpt@y\0", b"\x78", b"../../etc/passwd\0")
 def spawn_commands(data: bytes) -> None:
     def heard(pieces: list[bytes]) -> object:
         reader = spawn_link.CommandReader()
@@ -178,7 +178,9 @@ def what_we_send_as_data(data: bytes) -> None:
         assert stored == data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
-@target("smtp-reply", b"250 ok\r\n", b"250-a\r\n", b"-\n", b"\n", b"220", b"999", b"\0", b"25x ", b"421 bye\n", b"x" * 900)
+@target(
+    "smtp-reply", b"250 ok\r\n", b"250-a\r\n", b"-\n", b"\n", b"220", b"999", b"\0", b"25x ", b"421 bye\n", b"x" * 900
+)
 def replies(data: bytes) -> None:
     def heard(pieces: list[bytes]) -> object:
         reader, found = ReplyReader(), list[object]()
@@ -197,7 +199,9 @@ def replies(data: bytes) -> None:
     same_however_cut(data, heard)
 
 
-@target("smtp-command", b"MAIL FROM:<a@b>\r\n", b"RCPT", b" ", b"\0", b"\n", b"\r\n", b"\r", b"x" * 900, size_max=20_000)
+@target(
+    "smtp-command", b"MAIL FROM:<a@b>\r\n", b"RCPT", b" ", b"\0", b"\n", b"\r\n", b"\r", b"x" * 900, size_max=20_000
+)
 def commands(data: bytes) -> None:
     def heard(pieces: list[bytes]) -> object:
         reader, found = smtp_server.CommandReader(), list[object]()

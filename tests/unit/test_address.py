@@ -4,18 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notqmail.message.address import needs_quotes, quote_address, quote_box, split_address
-
-
-@pytest.mark.parametrize(
-    ("address", "parts"),
-    [
-        (b"a@b", (b"a", b"b")), (b"a@b@c", (b"a@b", b"c")), (b"a", (b"a", b"")), (b"", (b"", b"")), (b"@", (b"", b"")),
-        (b"@b", (b"", b"b")), (b"a@", (b"a", b"")), (b"#@[]", (b"#", b"[]")),
-    ],
-)  # fmt: skip
-def test_the_last_at_sign_counts(address: bytes, parts: tuple[bytes, bytes]) -> None:
-    assert split_address(address) == parts
+from notqmail.message.address import needs_quotes, quote_address, quote_box
 
 
 @pytest.mark.parametrize(

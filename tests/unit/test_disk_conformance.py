@@ -195,4 +195,3 @@ def test_an_append_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     assert (disk.read(b"old"), disk.read(b"new")) == (b"abc", b"")
     disk.append_whole(b"old", b"de")
     assert disk.read(b"old") == b"abcde"
-

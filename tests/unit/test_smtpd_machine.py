@@ -1,4 +1,4 @@
-"""unix/tcprules.py, unix/own_addresses.py, receive/fresh.py, receive/spool.py, receive/listen_options.py."""
+"""unix/tcprules.py, unix/own_addresses.py, receive/fresh.py, queue/spool.py, receive/listen_options.py."""
 
 import os
 import shutil
@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from notqmail.control.files import Missing
+from notqmail.queue.spool import SpooledMessage
 from notqmail.receive.fresh import FreshRules, FreshSettings, is_settled, look
 from notqmail.receive.listen_options import BadOptions, listen_options
-from notqmail.receive.spool import SpooledMessage
 from notqmail.unix.cdb import Damaged, build_cdb
 from notqmail.unix.clock import Clock
 from notqmail.unix.own_addresses import own_addresses
@@ -176,7 +176,7 @@ def test_a_disk_that_fails_makes_the_message_failed(monkeypatch: pytest.MonkeyPa
     def full() -> int:
         raise OSError(28, "no space")
 
-    monkeypatch.setattr("notqmail.receive.spool.unnamed_file", full)
+    monkeypatch.setattr("notqmail.queue.spool.unnamed_file", full)
     message = SpooledMessage()
     message.write(b"x" * (INLINE_MAX + 1))
     message.write(b"more")

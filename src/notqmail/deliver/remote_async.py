@@ -186,7 +186,8 @@ class Connection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
 
     def data_received(self, data: bytes) -> None:
-        self._progress_s = self._loop.time()
+        if self._pieces is None:  # a peer that talks and does not take our message makes no progress
+            self._progress_s = self._loop.time()
         self._send(self._session.receive(data))
         if self._session.wants_body and self._pieces is None and self._message is not None:
             self._pieces = body(self._message, self._session)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     Asking = Generator[list[Question], list[Answer], list["Candidate"]]
 
 SMTP_PORT = 25
+EXCHANGERS_MAX = 20  # of one host that are looked up, the best ones: an answer may name some thousand
+ADDRESSES_MAX = 100  # that are tried; each may cost the connect time-out
 NO_ADDRESS_YET = temporary(b"Sorry, I couldn't find any host by that name. (#4.1.2)\n")
 NO_EXCHANGER = permanent(b"Sorry, I couldn't find a mail exchanger or IP address. (#5.4.4)\n")
 AMBIGUOUS = permanent(
@@ -70,14 +72,14 @@ def candidates(
     relay = settings.relay_for(host)
     if relay is not None:
         found = yield from _addresses_of(relay.host)
-        return [Candidate(address, port=relay.port, host=relay.host) for address in found]
+        return [Candidate(address, port=relay.port, host=relay.host) for address in found[:ADDRESSES_MAX]]
     ranked = yield from _by_exchangers(host, draw)
     mine = min((one.preference for one in ranked if one.address in own), default=None)
     if mine is not None:
         ranked = [one for one in ranked if one.preference < mine]
         if not ranked:
             raise NoRoute(AMBIGUOUS)
-    return ranked
+    return ranked[:ADDRESSES_MAX]
 
 
 def _by_exchangers(host: bytes, draw: "Callable[[], float]") -> "Asking":
@@ -93,7 +95,7 @@ def _by_exchangers(host: bytes, draw: "Callable[[], float]") -> "Asking":
     exchangers: list[tuple[int, bytes]] = list(answer.values)
     if all(name in (b".", b"") for _, name in exchangers):
         raise NoRoute(permanent(b"Sorry, %b does not accept mail. (#5.1.10)\n" % printable(host)))
-    in_order = sorted(exchangers, key=lambda exchanger: (exchanger[0], draw()))
+    in_order = sorted(exchangers, key=lambda exchanger: (exchanger[0], draw()))[:EXCHANGERS_MAX]
     return (yield from _addresses_of_all(in_order))
 
 

@@ -10,12 +10,6 @@ _PLAIN = frozenset(
 _ESCAPED = (b"\r"[0], b"\n"[0], b'"'[0], b"\\"[0])
 
 
-def split_address(address: bytes) -> tuple[bytes, bytes]:
-    """(box, host), split at the LAST @; host is b"" when there is none. Does not judge: b"@" is b"", b""."""
-    box, at, host = address.rpartition(b"@")
-    return (box, host) if at else (address, b"")
-
-
 def needs_quotes(box: bytes) -> bool:
     """Whether a box must be quoted: empty, an odd byte, or dots that are not between atoms."""
     if not box or box[:1] == b"." or box[-1:] == b"." or b".." in box:

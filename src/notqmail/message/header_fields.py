@@ -63,7 +63,7 @@ class HeaderSplitter:
         start = 0
         while (end := text.find(b"\n", start) + 1) and not self.in_body:
             line = text[start:end]
-            if self._length + len(line) > self._header_max:
+            if line != b"\n" and self._length + len(line) > self._header_max:
                 raise HeaderTooLong  # also for the first line behind it: so it does not matter how that was cut
             if self._is_header_line(line):
                 self._length += len(line)

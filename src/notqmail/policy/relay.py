@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     KnowsHost = Callable[[bytes], bool]
 
 
+HOST_MAX = 255  # bytes of a name in the DNS; a longer one is not worth the look-ups, one for each dot in it
+
+
 def host_keys(host: bytes) -> "Iterator[bytes]":
     """What a host may be listed as: itself, then each of its suffixes that begins with a dot. Nothing for b""."""
     if host:
@@ -33,7 +36,9 @@ def may_receive(recipient: bytes, rcpthosts: frozenset[bytes] | None, more: "Kno
     if not at:
         return True
     keys = list(host_keys(host.lower()))
-    return any(key in rcpthosts for key in keys) or any(more(key) for key in keys)
+    if any(key in rcpthosts for key in keys):
+        return True
+    return len(host) <= HOST_MAX and any(more(key) for key in keys)
 
 
 def more_hosts(home: bytes) -> "KnowsHost":

@@ -10,11 +10,12 @@ Three ways, in this order, as a site may have it:
 import os
 import select
 
+from notqmail.queue.spool import SpooledMessage
 from notqmail.unix.launchers import is_ours
 from notqmail.unix.processes import Ended, close_all, look, spawn, spawn_among_threads, wait, write_all
 from notqmail.wire import queue_exit
 from notqmail.wire.netstring import BadNetstring, decode_one
-from notqmail.wire.qmqp import INLINE_MAX, RESIDENT_HELLO, encode_descriptor_package, encode_package
+from notqmail.wire.qmqp import RESIDENT_HELLO, encode_descriptor_package, encode_package
 from notqmail.wire.reports import Report, decode_report
 
 TYPE_CHECKING = False
@@ -139,10 +140,7 @@ class SocketSubmission:
 
     def __init__(self, connection: "socket.socket", *, resident: bool) -> None:
         self._connection, self._resident = connection, resident
-        self._small: bytearray | None = bytearray()
-        self._file = -1
-        self._length = 0
-        self._failure: Report | None = None
+        self._message = SpooledMessage()
 
     @classmethod
     def connect(cls, home: bytes, *, resident: bool = False) -> "SocketSubmission | None":
@@ -160,32 +158,20 @@ class SocketSubmission:
 
     def write(self, data: bytes) -> None:
         """Takes more of the message. Never raises; `close` tells."""
-        self._length += len(data)
-        if self._failure is not None:
-            return
-        try:
-            if self._small is not None:
-                self._small += data
-                if self._length > INLINE_MAX:
-                    self._file = unnamed_file()
-                    write_all(self._file, bytes(self._small))
-                    self._small = None
-            else:
-                write_all(self._file, data)
-        except OSError:
-            self._failure = queue_exit.report_for_exit(queue_exit.WRITE_FAILED)
+        self._message.write(data)
 
     def abandon(self) -> None:
         """Drops the message: the resident never hears of it."""
         self._connection.close()
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        self._message.close()
 
     def close(self, sender: bytes, recipients: "Iterable[bytes]") -> Report:
         """Hands everything over and waits for the answer. K means durably queued."""
+        if self._message.failed:
+            self.abandon()
+            return queue_exit.report_for_exit(queue_exit.WRITE_FAILED)
         try:
-            return self._failure or self._exchange(sender, list(recipients))
+            return self._exchange(sender, list(recipients))
         except TimeoutError:
             return queue_exit.report_for_exit(queue_exit.TIMED_OUT)
         except (OSError, BadNetstring):
@@ -198,11 +184,12 @@ class SocketSubmission:
 
         if self._resident:
             self._connection.sendall(RESIDENT_HELLO)
-        if self._small is not None:
-            self._connection.sendall(encode_package(bytes(self._small), sender, recipients))
+        whole = self._message.in_memory()
+        if whole is not None:
+            self._connection.sendall(encode_package(whole, sender, recipients))
         else:
-            package = encode_descriptor_package(self._length, sender, recipients)
-            sent = socket.send_fds(self._connection, [package], [self._file])
+            package = encode_descriptor_package(self._message.length, sender, recipients)
+            sent = socket.send_fds(self._connection, [package], [self._message.descriptor])
             self._connection.sendall(package[sent:])
         answer = b""
         while not answer.endswith(b","):
@@ -229,19 +216,6 @@ def read_answer(answer: bytes) -> tuple[Report, int]:
         return report, 0
     number = report.text.rpartition(b" ")[2]
     return Report(report.kind), int(number) if number.isdigit() else 0
-
-
-def unnamed_file() -> int:
-    """A descriptor of a file that has no name and is gone with its last descriptor. Raises OSError."""
-    directory = os.environb.get(b"TMPDIR", b"/tmp")
-    try:
-        return os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except (OSError, AttributeError):  # a file system, or a system, without O_TMPFILE
-        import tempfile
-
-        descriptor, name = tempfile.mkstemp(dir=directory)
-        os.unlink(name)
-        return descriptor
 
 
 def _pipes(count: int) -> list[tuple[int, int]]:

@@ -64,13 +64,10 @@ class QueueLink:
         self._late: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def submit(self, message: bytes, sender: bytes, recipients: list[bytes]) -> Answer:
-        """Queues a message that is in memory. (K, qp) means durable; trouble is a Z report, never an exception."""
-        return await self.post(message, sender, recipients)
-
     def post(self, message: bytes, sender: bytes, recipients: list[bytes]) -> "asyncio.Future[Answer]":
-        """The same without a task: sends at once when connected. The caller must not cancel the future's answer away
-        and then call the message refused: it may be queued.
+        """Queues a message that is in memory: (K, qp) means durable, trouble is a Z report, never an exception.
+
+        Sends at once when connected. A caller that loses interest must not call the message refused: it may be queued.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()

@@ -11,7 +11,15 @@ kept and not obeyed.
 
 from notqmail.control.smtpd_settings import databytes_limit
 from notqmail.message.received import received_from_network
-from notqmail.policy.limits import BAD_COMMANDS_MAX, ENVELOPE_BYTES_MAX, HOPS_MAX, RECIPIENT_BYTES_MORE
+from notqmail.policy.limits import (
+    BAD_COMMANDS_MAX,
+    COMMANDS_WITHOUT_MAIL_MAX,
+    ENVELOPE_BYTES_MAX,
+    ENVELOPES_BYTES_MAX,
+    HOPS_MAX,
+    RECIPIENT_BYTES_MORE,
+    EnvelopeBytes,
+)
 from notqmail.policy.relay import may_receive
 from notqmail.policy.senders import is_bad_sender
 from notqmail.receive.own_literal import without_own_literal
@@ -52,15 +60,17 @@ class World:
     """What a session may ask of the machine.
 
     `open_sink` raises OSError when no message can be taken now; `knows_host` looks into morercpthosts.cdb and raises
-    OSError or cdb.Damaged; `own_addresses` gives this machine's addresses as text and raises OSError.
+    OSError or cdb.Damaged; `own_addresses` gives this machine's addresses as text and raises OSError. `envelopes` is
+    shared by all sessions of the process.
     """
 
-    __slots__ = ("clock", "knows_host", "open_sink", "own_addresses")
+    __slots__ = ("clock", "envelopes", "knows_host", "open_sink", "own_addresses")
 
     def __init__(
         self, clock: "Clock", open_sink: "Callable[[], Sink]", knows_host: "KnowsHost",
-        own_addresses: "Callable[[], frozenset[bytes]]",
+        own_addresses: "Callable[[], frozenset[bytes]]", envelopes: EnvelopeBytes | None = None,
     ) -> None:  # fmt: skip
+        self.envelopes = envelopes or EnvelopeBytes()
         self.clock, self.open_sink = clock, open_sink
         self.knows_host, self.own_addresses = knows_host, own_addresses
 
@@ -73,7 +83,7 @@ class Session:
     """
 
     __slots__ = (
-        "_bad_commands", "_bad_sender", "_commands", "_databytes", "_decoder", "_enhanced", "_envelope_bytes",
+        "_bad_commands", "_bad_sender", "_commands", "_commands_without_mail", "_databytes", "_decoder", "_enhanced", "_envelope_bytes",
         "_going_down", "_helo", "_local_host", "_out", "_recipients", "_relay_suffix", "_remote_host", "_remote_info",
         "_remote_ip", "_sender", "_settings", "_sink", "_stored_bytes", "_world", "exit_code", "waiting",
     )  # fmt: skip
@@ -94,7 +104,7 @@ class Session:
         self._sender: bytes | None = None  # None: no transaction
         self._bad_sender = False
         self._recipients: list[bytes] = []
-        self._envelope_bytes = self._bad_commands = self._stored_bytes = 0
+        self._envelope_bytes = self._bad_commands = self._commands_without_mail = self._stored_bytes = 0
         self._sink: Sink | None = None
         self._decoder: DotDecoder | None = None  # not None: inside DATA
         self._going_down = False
@@ -150,6 +160,10 @@ class Session:
             command = self._commands.next_command()
             if command is None:
                 break
+            self._commands_without_mail += 1
+            if self._commands_without_mail > COMMANDS_WITHOUT_MAIL_MAX:
+                self._end(wire.TOO_MANY_COMMANDS)
+                break
             verb, argument = command
             _VERBS.get(verb, Session._unknown)(self, argument) if command is not wire.OVERLONG else self._overlong()
         out = b"".join(self._out)
@@ -161,6 +175,7 @@ class Session:
 
     def _end(self, reply: wire.Reply | None) -> None:
         """Ends the session, once; a message under way is dropped."""
+        self._take_recipients()
         if self.exit_code is not None:
             return
         self.exit_code = FAILED
@@ -232,7 +247,8 @@ class Session:
             self._say(refusal)
             return
         self._bad_sender = is_bad_sender(sender, self._settings.badmailfrom)
-        self._sender, self._recipients, self._envelope_bytes = sender, [], 0
+        self._sender = sender
+        self._take_recipients()
         self._say(wire.MAIL_OK)
 
     def _size_refusal(self, parameters: bytes) -> wire.Reply | None:
@@ -269,14 +285,24 @@ class Session:
             return None
 
     def _add_recipient(self, recipient: bytes) -> None:
+        all_envelopes = self._world.envelopes
         full = len(self._recipients) >= self._settings.recipients_max
         size = len(recipient) + RECIPIENT_BYTES_MORE
+        full = full or all_envelopes.used + size > ENVELOPES_BYTES_MAX
         if full or self._envelope_bytes + size > ENVELOPE_BYTES_MAX:
             self._say(wire.TOO_MANY_RECIPIENTS)
             return
         self._recipients.append(recipient)
         self._envelope_bytes += size
+        all_envelopes.used += size
+        self._commands_without_mail -= 1
         self._say(wire.RCPT_OK)
+
+    def _take_recipients(self) -> list[bytes]:
+        """The recipients so far, which are the session's no longer."""
+        self._world.envelopes.used -= self._envelope_bytes
+        recipients, self._recipients, self._envelope_bytes = self._recipients, [], 0
+        return recipients
 
     def _data(self, _argument: bytes) -> None:
         if self._sender is None:
@@ -321,9 +347,9 @@ class Session:
 
     def _finish(self, sink: "Sink", hops: int) -> None:
         """The message is complete: refuse it or hand it to the queue."""
-        sender, recipients = self._sender, self._recipients
+        sender, recipients = self._sender, self._take_recipients()
         assert sender is not None, "DATA has a sender"
-        self._decoder, self._sender, self._recipients = None, None, []
+        self._decoder, self._sender, self._commands_without_mail = None, None, 0
         if hops >= HOPS_MAX or 0 < self._databytes < self._stored_bytes:
             self._sink = None
             sink.abandon()

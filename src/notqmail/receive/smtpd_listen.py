@@ -11,10 +11,10 @@ import resource
 import signal
 import socket
 
-from notqmail.policy.limits import ConnectionLimits
+from notqmail.policy.limits import SESSION_MAX_S, ConnectionLimits, EnvelopeBytes
 from notqmail.policy.relay import more_hosts
 from notqmail.receive.fresh import FreshRules, FreshSettings
-from notqmail.receive.smtpd_client import Client
+from notqmail.receive.smtpd_connection import Client
 from notqmail.receive.to_queue import QueueDoor
 from notqmail.unix.accounts import become
 from notqmail.unix.mains import TEMPORARY, complain
@@ -39,6 +39,7 @@ class Server:
         self.settings = FreshSettings(home, clock)
         self.rules = None if options.rules is None else FreshRules(options.rules, clock)
         self.limits = ConnectionLimits(min(options.limit, _most_connections()), options.limit_per_address)
+        self.envelopes = EnvelopeBytes()
         self.door = QueueDoor(home)
         self.knows_host = more_hosts(home)
         self.environ = {**environ, b"PROTO": b"TCP"}
@@ -65,8 +66,10 @@ class Server:
     def _sweep(self) -> None:
         """One look at all clients a second costs less than a timer for each command of each of them."""
         now_s = self.loop.time()
-        for client in [one for one in self.clients if now_s - one.active_s >= one.timeout_s]:
-            client.was_silent(now_s)
+        too_old_s = now_s - SESSION_MAX_S
+        for client in list(self.clients):
+            if now_s - client.active_s >= client.timeout_s or client.began_s <= too_old_s:
+                client.was_silent(now_s)
         self._sweeping = bool(self.clients)
         if self._sweeping:
             self.loop.call_later(SWEEP_S, self._sweep)

@@ -5,9 +5,11 @@ The session is `smtpd.Session`; here are the descriptors, the clock's patience a
 
 import os
 import select
+import time
 
 from notqmail.control.files import Missing
 from notqmail.control.smtpd_settings import smtpd_settings
+from notqmail.policy.limits import SESSION_MAX_S
 from notqmail.policy.relay import check_more_hosts, more_hosts
 from notqmail.receive.smtpd import FAILED, Session, World
 from notqmail.unix.controls import Unreadable, control_reader
@@ -86,13 +88,16 @@ def run(home: bytes, environ: "Mapping[bytes, bytes]", clock: "Clock", read_fd: 
 
 
 def converse(session: Session, settings: "SmtpdSettings", read_fd: int, write_fd: int) -> int:
-    """Carries bytes between the client and the session until one of them ends it."""
+    """Carries bytes between the client and the session until one of them ends it, or SESSION_MAX_S have passed."""
     client = Client(read_fd, write_fd, settings.timeout_s)
+    end_s = time.monotonic() + SESSION_MAX_S
     try:
         client.write(session.greet())
         while True:
             try:
                 data = client.read()
+                if time.monotonic() > end_s:
+                    raise Silent
             except Silent:
                 client.write(session.time_out())
                 return FAILED

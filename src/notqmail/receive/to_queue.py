@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from notqmail.queue.client import open_submission, queue_program
 from notqmail.queue.link import QueueLink
-from notqmail.receive.spool import SpooledMessage
+from notqmail.queue.spool import SpooledMessage
 from notqmail.wire import queue_exit
 from notqmail.wire.reports import Report, temporary
 

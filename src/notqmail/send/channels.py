@@ -72,10 +72,8 @@ class Channel:
         """What has come in, one read. Raises SpawnerLost at end of file."""
         try:
             data = os.read(self.reports_fd, _REPORT_BYTES)
-        except (BlockingIOError, InterruptedError):
-            return []
         except OSError:
-            return []
+            return []  # nothing there after all; what is really wrong shows as an end of file
         if not data:
             raise SpawnerLost
         return self._reader.receive(data)

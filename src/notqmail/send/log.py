@@ -1,6 +1,7 @@
 """qmail-send's log: the lines of qmail-log(5), written together once a turn."""
 
 import os
+import select
 
 from notqmail.message.log_text import log_text
 
@@ -33,11 +34,18 @@ class Log:
             return
         data = memoryview(b"".join(self._lines))
         self._lines.clear()
-        try:
-            while data:
+        while data:
+            try:
                 data = data[os.write(self._descriptor, data) :]
-        except OSError:
-            pass  # nobody to tell
+            except BlockingIOError:
+                self._wait()  # somebody made the pipe non-blocking: we wait all the same
+            except OSError:
+                return  # nobody to tell
+
+    def _wait(self) -> None:
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLOUT)
+        poll.poll()
 
 
 safe = log_text

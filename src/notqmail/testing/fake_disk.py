@@ -9,6 +9,7 @@ found after the restart (all of them where they are few, chosen by `chance` wher
 given out lowest first, so that a number is used again as soon as that is possible at all.
 """
 
+import heapq
 import itertools
 
 from notqmail.unix.durable import FileState, WriteFailed
@@ -46,6 +47,11 @@ class FakeDisk:
         self._entries: dict[bytes, _File] = {}
         self._synced_entries: dict[bytes, _File] = {}
         self._history: dict[bytes, list[_File | None]] = {}  # of names changed since their directory's sync
+        # The same by directory, so that a large disk is no slower than a small one.
+        self._names: dict[bytes, dict[bytes, None]] = {}
+        self._changed: dict[bytes, dict[bytes, None]] = {}
+        self._free_numbers: list[int] = []
+        self._highest_number = 0
 
     # ── the switch ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -98,6 +104,11 @@ class FakeDisk:
             copies[id(file)].links += 1
             disk._entries[name] = copies[id(file)]
         disk._synced_entries = dict(disk._entries)
+        for name in disk._entries:
+            disk._names.setdefault(name[: name.rfind(b"/")], {})[name] = None
+        used = {copy.number for copy in copies.values()}
+        disk._highest_number = max(used, default=0)
+        disk._free_numbers = [number for number in range(1, disk._highest_number) if number not in used]
         return disk
 
     # ── the interface of unix.durable.Disk ──────────────────────────────────────────────────────────────
@@ -107,8 +118,7 @@ class FakeDisk:
         self._effect()
         if path in self._entries:
             raise FileExistsError(17, "file already exists", path)
-        used = {file.number for file in self._entries.values()}
-        number = next(number for number in itertools.count(1) if number not in used)
+        number = self._lowest_free_number()
         file = _File(number, self.now_s)
         self._set(path, file)
         try:
@@ -191,10 +201,8 @@ class FakeDisk:
 
     def names(self, directory: bytes) -> list[bytes]:
         """As Disk.names."""
-        prefix = directory + b"/"
-        return [
-            path[len(prefix) :] for path in self._entries if path.startswith(prefix) and b"/" not in path[len(prefix) :]
-        ]
+        start = len(directory) + 1
+        return [path[start:] for path in self._names.get(directory, ())]
 
     def each_name(self, directory: bytes) -> "Iterator[bytes]":
         """As Disk.each_name."""
@@ -212,8 +220,7 @@ class FakeDisk:
             if file is not None:
                 file.synced = file.content
                 continue
-            prefix = path + b"/"
-            for name in [name for name in self._history if name.startswith(prefix) and b"/" not in name[len(prefix) :]]:
+            for name in self._changed.pop(path, ()):
                 del self._history[name]
                 current = self._entries.get(name)
                 if current is None:
@@ -222,6 +229,10 @@ class FakeDisk:
                     self._synced_entries[name] = current
 
     # ── below ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def changed_directories(self) -> list[bytes]:
+        """Those with names that are not durable as they are."""
+        return list(self._changed)
 
     def everything(self) -> dict[bytes, bytes]:
         """All paths with their contents, for assertions."""
@@ -233,14 +244,26 @@ class FakeDisk:
         except KeyError:
             raise FileNotFoundError(2, "file does not exist", path) from None
 
+    def _lowest_free_number(self) -> int:
+        if self._free_numbers:
+            return heapq.heappop(self._free_numbers)
+        self._highest_number += 1
+        return self._highest_number
+
     def _set(self, path: bytes, file: _File | None) -> None:
+        directory = path[: path.rfind(b"/")]
         old = self._entries.pop(path, None)
         if old is not None:
+            del self._names[directory][path]
             old.links -= 1
+            if old.links == 0:
+                heapq.heappush(self._free_numbers, old.number)
         if file is not None:
             self._entries[path] = file
+            self._names.setdefault(directory, {})[path] = None
             file.links += 1
         self._history.setdefault(path, []).append(file)
+        self._changed.setdefault(directory, {})[path] = None
 
 
 def _distinct(options: "list[_File | None]") -> list[object]:

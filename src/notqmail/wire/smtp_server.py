@@ -117,6 +117,7 @@ NO_OWN_ADDRESSES = Reply(b"421", b"4.3.0", b"unable to figure out my IP addresse
 BUSY = Reply(b"421", b"4.3.2", b"too many connections, try again later (#4.3.2)")
 GOING_DOWN = Reply(b"421", b"4.3.2", b"shutting down, try again later (#4.3.2)")
 TOO_MANY_ERRORS = Reply(b"421", b"4.7.0", b"too many bad commands (#4.7.0)")
+TOO_MANY_COMMANDS = Reply(b"421", b"4.7.0", b"too many commands without mail (#4.7.0)")
 TOO_MANY_RECIPIENTS = Reply(b"452", b"4.5.3", b"too many recipients (#4.5.3)")
 
 LINE_TOO_LONG = Reply(b"500", b"5.5.2", b"line too long (#5.5.2)")

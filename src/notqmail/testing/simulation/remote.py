@@ -114,5 +114,3 @@ class RemoteSpawner(Spawner):
 
     def _end(self, one: Try, outcome: Outcome, seconds: float) -> None:
         self.later(seconds, lambda: self.report(one, combine_records(outcome.encode())), survives=False)
-
-

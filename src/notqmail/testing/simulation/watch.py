@@ -109,7 +109,9 @@ class Watch:
         """A command to a spawner, which now has so many under way. Raises Violation."""
         self.progress += 1
         if in_flight > self._limits[channel]:
-            raise Violation("concurrency", f"{in_flight} {channel.decode()} deliveries, {self._limits[channel]} allowed")
+            raise Violation(
+                "concurrency", f"{in_flight} {channel.decode()} deliveries, {self._limits[channel]} allowed"
+            )
         one = self._passes.get((pid, channel))
         if one is None or address not in one.to_do:
             if self._clock.steady_s() < self._excused_until_s:

@@ -6,7 +6,6 @@ once it is closed or the process is gone.
 
 import os
 
-from notqmail.queue.client import unnamed_file
 from notqmail.unix.processes import write_all
 from notqmail.wire.qmqp import INLINE_MAX
 
@@ -67,3 +66,16 @@ class SpooledMessage:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+
+
+def unnamed_file() -> int:
+    """A descriptor of a file that has no name and is gone with its last descriptor. Raises OSError."""
+    directory = os.environb.get(b"TMPDIR", b"/tmp")
+    try:
+        return os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except (OSError, AttributeError):  # a file system, or a system, without O_TMPFILE
+        import tempfile
+
+        descriptor, name = tempfile.mkstemp(dir=directory)
+        os.unlink(name)
+        return descriptor

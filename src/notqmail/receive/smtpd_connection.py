@@ -7,8 +7,8 @@ sends much ahead of an answer from the queue, so that a connection's memory stay
 import asyncio
 
 from notqmail.control.files import Missing
+from notqmail.queue.spool import SpooledMessage
 from notqmail.receive.smtpd import Session, World
-from notqmail.receive.spool import SpooledMessage
 from notqmail.unix.cdb import Damaged
 from notqmail.unix.controls import Unreadable
 from notqmail.unix.mains import complain
@@ -26,11 +26,12 @@ REFUSED_TIMEOUT_S = 10  # for a client that was refused to take its refusal
 
 
 class Client(asyncio.Protocol):
-    """`active_s` is when something last came, on the loop's clock; after `timeout_s` of nothing, `was_silent`."""
+    """`active_s` is when something last came, `began_s` when it connected, on the loop's clock. After `timeout_s` of
+    nothing, and after SESSION_MAX_S in any case, `was_silent`."""
 
     __slots__ = (
         "_address", "_admitted", "_at_end", "_environ", "_held_for_queue", "_held_for_writing", "_here", "_server",
-        "_session", "_transport", "active_s", "timeout_s",
+        "_session", "_transport", "active_s", "began_s", "timeout_s",
     )  # fmt: skip
 
     _transport: asyncio.Transport
@@ -44,7 +45,7 @@ class Client(asyncio.Protocol):
         self._admitted = False
         self._at_end = False  # the client sends no more, but waits for an answer
         self._held_for_writing = self._held_for_queue = False
-        self.active_s, self.timeout_s = 0.0, REFUSED_TIMEOUT_S
+        self.active_s, self.began_s, self.timeout_s = 0.0, 0.0, REFUSED_TIMEOUT_S
 
     # -- asyncio calls --
 
@@ -52,7 +53,7 @@ class Client(asyncio.Protocol):
         """The session begins, or is refused."""
         self._transport = transport  # type: ignore[assignment]  # uvloop's is no subclass, but has all of it
         server = self._server
-        self.active_s = server.loop.time()
+        self.active_s = self.began_s = server.loop.time()
         server.joined(self)
         peer, here = transport.get_extra_info("peername"), self._here or transport.get_extra_info("sockname")
         if not peer or not here:  # it has gone already
@@ -82,8 +83,9 @@ class Client(asyncio.Protocol):
             return
         self.timeout_s = settings.timeout_s
         self._session = Session(
-            settings, environ, World(server.clock, self._open_sink, server.knows_host, own_addresses)
-        )
+            settings, environ,
+            World(server.clock, self._open_sink, server.knows_host, own_addresses, server.envelopes),
+        )  # fmt: skip
         self._transport.write(self._session.greet())
 
     def data_received(self, data: bytes) -> None:
