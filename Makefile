@@ -17,13 +17,14 @@ MAN_PAGES = $(wildcard man/*.[1578])
 SETUP = PYTHON='$(PYTHON)' packaging/setup-venv
 export PYTHONPATH = src
 
-.PHONY: help run test check bench crash debian clean
+.PHONY: help run test check bench crash chaos debian clean
 
 help:
 	@echo 'make run     the whole mail system here, as you: SMTP on $(SMTP), mail in $(MAILHOME)/Maildir; Ctrl-C stops it'
 	@echo 'make test    all tests (installs what they need, Debian packages included; DEBIAN=no: without those)'
 	@echo 'make check   format, lint, types, import floors, man pages, documents'
 	@echo 'make crash   the power-cut tests alone'
+	@echo 'make chaos   kills, stops and full disks under load, then every message audited; SECONDS=300 SEED=7 (and so on)'
 	@echo 'make bench   speed beside Postfix on this machine'
 	@echo 'make clean   removes .venv and caches; never $(MAILHOME), there may be mail in it'
 
@@ -36,12 +37,16 @@ test: debian
 crash:
 	@python=$$($(SETUP) test) && exec "$$python" -m pytest $(PYTEST) tests/crash
 
+chaos: debian
+	@python=$$($(SETUP) test) && exec "$$python" tests/chaos/run.py --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
+
 check:
 	@python=$$($(SETUP) test) && set -ex && \
 	"$$python" -m ruff format --check . && \
 	"$$python" -m ruff check . && \
 	"$$python" -m mypy && \
-	"$$python" -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' && \
+	{ "$$python" -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' >.venv/imports.log || \
+	{ cat .venv/imports.log; false; }; } && tail -n 5 .venv/imports.log && \
 	"$$python" -m pytest -q tests/docs
 	@if command -v mandoc >/dev/null; \
 	then mandoc -Tlint -W warning $(MAN_PAGES) && echo 'man pages: clean'; \

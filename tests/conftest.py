@@ -17,6 +17,10 @@ import pytest
 REPOSITORY = Path(__file__).parent.parent
 # Programs that tests start find the package as the tests do.
 os.environ["PYTHONPATH"] = str(REPOSITORY / "src")
+# Debian keeps Postfix's tools in /usr/sbin, which a user's PATH lacks.
+os.environ["PATH"] = os.pathsep.join(
+    dict.fromkeys([*os.environ.get("PATH", os.defpath).split(os.pathsep), "/usr/sbin", "/sbin"])
+)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -26,7 +30,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker in item.iter_markers("debian"):
         for program in marker.args:
             if not shutil.which(program):
-                pytest.skip(f"needs {program} in PATH (`make test` installs it; Postfix's are in /usr/sbin)")
+                pytest.skip(f"needs {program} in PATH or /usr/sbin (`make test` installs it)")
 
 
 def _is_local(address: object) -> bool:

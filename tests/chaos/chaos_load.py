@@ -30,7 +30,7 @@ class Load:
         self.stopping = False
         self.left: dict[str, int] = {}
         self.answers: dict[str, int] = {}
-        self._source = shutil.which("smtp-source", path="/usr/sbin:/usr/bin:/usr/local/sbin")
+        self.source_program = shutil.which("smtp-source", path="/usr/sbin:/usr/bin:/usr/local/sbin")
         self.source_runs = self.source_failures = 0
         self._next = 1
 
@@ -152,14 +152,14 @@ class Load:
 
     async def source(self) -> None:
         """smtp-source again and again, a few messages each; only a run that ended well has promised anything."""
-        if self._source is None:
+        if self.source_program is None:
             return
         run = 0
         while not self.stopping:
             run += 1
             to, back = f"x{run}@bulk.test", f"{self.book.user}-ret-0@localhost"
             process = await asyncio.create_subprocess_exec(
-                self._source, "-s", "4", "-m", str(_SOURCE_MESSAGES), "-l", "3000", "-N", "-f", back, "-t", to,
+                self.source_program, "-s", "4", "-m", str(_SOURCE_MESSAGES), "-l", "3000", "-N", "-f", back, "-t", to,
                 f"127.0.0.1:{self._port}", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL, env={"PATH": "/usr/sbin:/usr/bin:/bin"},
             )  # fmt: skip

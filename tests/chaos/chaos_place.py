@@ -46,7 +46,7 @@ class Place:
         self.disk_reason = ""
         self.temporary.mkdir()
 
-    def make(self) -> None:
+    def make(self, *, with_disk: bool) -> None:
         """`notqmail init`, the small disk under it where that can be, controls and .qmail files."""
         disk, queue = self.base / "disk", self.home / "queue"
         disk.mkdir()
@@ -54,7 +54,7 @@ class Place:
         init = [sys.executable, "-m", "notqmail.admin", "init", str(self.home)]
         subprocess.run(init, check=True, capture_output=True, timeout=60, env=environ)
         try:
-            self._mount_disk(disk, queue)
+            self._mount_disk(disk, queue, wanted=with_disk)
         except NoDisk as reason:
             self.disk_reason = str(reason)
         for name in (*_MAILDIRS, "prog"):
@@ -62,7 +62,9 @@ class Place:
                 (self.mail / name / part).mkdir(parents=True, mode=0o700)
         self._dot_qmail()
 
-    def _mount_disk(self, disk: Path, queue: Path) -> None:
+    def _mount_disk(self, disk: Path, queue: Path, *, wanted: bool) -> None:
+        if not wanted:
+            raise NoDisk("not wanted")
         if os.geteuid() != 0:
             raise NoDisk("not root")
         image = self.base / "image"

@@ -32,7 +32,7 @@ def main() -> int:
     faults: list[str] = ["it did not come to its end"]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
-        place.make()
+        place.make(with_disk=not options.no_disk)
         faults = asyncio.run(_rounds(place, options))
     finally:
         keep = bool(faults) or options.keep
@@ -50,6 +50,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--messages", type=int, default=20_000, help="at most, a round (%(default)s)")
     parser.add_argument("--drain", type=float, default=90, help="seconds a round may take to drain (%(default)s)")
     parser.add_argument("--under", choices=("services", "run", "both"), default="both", help="who restarts what dies")
+    parser.add_argument("--no-disk", action="store_true", help="no full disk and no read-only queue")
     parser.add_argument("--keep", action="store_true", help="keep the home even when all is well")
     return parser.parse_args()
 
@@ -73,7 +74,8 @@ async def _rounds(place: Place, options: argparse.Namespace) -> list[str]:
     sink, watch = Sink(options.seed), Watch(place, port)
     await sink.start()
     _configure(place, sink.port)
-    left_s, number, faults = options.seconds, 0, []
+    left_s, number, faults = options.seconds, 0, list[str]()
+    disk_failed = False
     while left_s > 0:
         length_s = left_s if left_s < 1.5 * _ROUND_S else _ROUND_S
         under = options.under if options.under != "both" else ("services", "services", "run")[number % 3]
@@ -81,11 +83,13 @@ async def _rounds(place: Place, options: argparse.Namespace) -> list[str]:
         say(f"round {number}: {length_s:.0f} s under {under}")
         one = Round(place, watch, sink, say, port=port, seed=options.seed * 1000 + number, messages=options.messages,
                     pause_s=0.4 if under == "services" else 2.0)  # fmt: skip
+        one.disk_failed = disk_failed
         await one.go(length_s, options.drain)
         say(f"round {number}: {one.report()}")
         for fault in one.book.faults[:30]:
             say(f"FAULT: {fault}")
         faults += one.book.faults
+        disk_failed |= one.disk_failed
         if faults:
             say(f"{len(faults)} faults; log: {place.log}")
             break

@@ -158,6 +158,14 @@ def test_shell_scripts_are_shell(script: Path) -> None:
     subprocess.run([shell, "-n", script], check=True, timeout=20)
 
 
+@pytest.mark.parametrize("program", program_names())
+def test_programs_end_and_explain_themselves_alike(program: str) -> None:
+    text = (REPOSITORY / "src/notqmail/programs" / f"{program.replace('-', '_')}.py").read_text()
+    assert text.endswith('\n\nif __name__ == "__main__":\n    start()\n')
+    if program != "qmail-getpw":  # no --help: its argument is an address, whatever it looks like
+        assert "sys.stdout.write(USAGE)" in text
+
+
 # Not enum: `signal` and `socket` bring it.
 HEAVY = ("asyncio", "argparse", "logging", "dataclasses", "typing", "subprocess", "email", "uvloop", "dns")
 

@@ -4,6 +4,7 @@ Accounts of the machine are never made or changed: everything runs in a mount na
 /etc/passwd and /etc/group, with the accounts added, lie over the real ones.
 """
 
+import importlib.util
 import os
 import pwd
 import shutil
@@ -87,9 +88,15 @@ class Machine:
         self.user_name = {number: name for name, number in self.uid.items()}
         passwd = self._over("/etc/passwd", [self._account(name, group) for name, group in USERS.items()])
         group = self._over("/etc/group", [f"{name}:x:{self.gid[name]}:{self._members(name)}" for name in GROUPS])
-        script = 'mount --bind "$1" /etc/passwd && mount --bind "$2" /etc/group && echo ready && exec cat'
+        resolver = base / "resolv.conf"
+        resolver.write_text("nameserver 127.0.0.1\n")  # whatever a test sends, no name is asked for outside
+        resolver.chmod(0o644)
+        script = (
+            'mount --bind "$1" /etc/passwd && mount --bind "$2" /etc/group && mount --bind "$3" /etc/resolv.conf && '
+            "echo ready && exec cat"
+        )
         self._holder = subprocess.Popen(
-            ["unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", script, "sh", passwd, group],
+            ["unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", script, "sh", passwd, group, resolver],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         assert self._holder.stdout is not None
@@ -144,15 +151,25 @@ class System:
         self.base, self.home, self.log_path = base, base / "q", base / "log" / "current"
         self.machine = Machine(base)
         self.environ = {"PATH": f"{self.home}/bin:/usr/local/bin:/usr/bin:/bin:/sbin"}
+        self.tracer: Callable[[str], list[str]] = lambda user: []  # under what a user's programs run: strace, say
         self._services: list[subprocess.Popen[bytes]] = []
         package = base / "lib" / "notqmail"
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(os.path.dirname(os.path.realpath(notqmail.__file__)), package, ignore=ignored)
+        self._copy_libraries(base / "lib" / "site-packages")
         for path in (base / "lib").rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)
         self._python = interpreter()
         self.notqmail("init", str(self.home), "--accounts", "--host", HOST)
         self._make_people()
+
+    def _copy_libraries(self, directory: Path) -> None:
+        """What our own interpreter has of the libraries, where the accounts can read it."""
+        directory.mkdir()
+        for name in ("dns", "uvloop"):
+            found = importlib.util.find_spec(name)
+            if found is not None and found.origin is not None:
+                shutil.copytree(os.path.dirname(found.origin), directory / name, ignore=shutil.ignore_patterns("*.pyx"))
 
     def _make_people(self) -> None:
         for name in ("alice", "bob"):
@@ -187,13 +204,13 @@ class System:
     def notqmail(self, *arguments: str) -> str:
         """The `notqmail` command as root; returns what it printed."""
         command = [self._python, "-m", "notqmail.admin", *arguments]
-        done = self.run(command, PYTHONPATH=str(self.base / "lib"))
+        done = self.run(command, PYTHONPATH=f"{self.base}/lib:{self.base}/lib/site-packages")
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.decode()
 
     def inject(self, user: str, message: str) -> None:
         """A message through qmail-inject, as that user."""
-        done = self.run([f"{self.home}/bin/qmail-inject"], user, message.encode(), USER=user, QMAILHOST=HOST)
+        done = self.run([*self.tracer(user), f"{self.home}/bin/qmail-inject"], user, message.encode(), USER=user, QMAILHOST=HOST)
         assert (done.returncode, done.stderr) == (0, b"")
 
     def start(self, *, own_writer: bool = True) -> None:
@@ -211,7 +228,7 @@ class System:
         until(self.writer_answers, self.log)
 
     def _service(self, command: list[str], user: str = "root") -> None:
-        argv = self.machine.argv([f"{self.home}/bin/{command[0]}", *command[1:]], user)
+        argv = self.machine.argv([*self.tracer(user), f"{self.home}/bin/{command[0]}", *command[1:]], user)
         with (self.base / "services").open("ab") as output:
             self._services.append(
                 subprocess.Popen(argv, env=self.environ, cwd="/", stdin=subprocess.DEVNULL, stdout=output,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import notqmail as package
+from notqmail.admin import new_home
 from notqmail.admin.launchers import program_names
 from notqmail.unix.launchers import is_ours
 
@@ -54,6 +55,34 @@ def test_a_launcher_takes_the_place_of_a_foreign_program_only_when_told(notqmail
     assert is_ours(bytes(path))
     assert b"b\"QMAILHOME\", b'/h'" in path.read_bytes()
     assert (tmp_path / "qmail-queue.before-python").read_text() == "the C one"
+
+
+def test_a_launcher_for_a_classic_home_warns_of_code_that_the_accounts_cannot_use(
+    notqmail: Command, tmp_path: Path
+) -> None:
+    home = tmp_path / "h"
+    (home / "queue" / "info").mkdir(parents=True)
+    done = notqmail("launcher", "qmail-remote", tmp_path / "own", "--home", home)
+    assert (done.returncode, done.stdout) == (0, "")  # a home of our own: whoever can run this can run that
+    if os.geteuid() == 0:
+        os.chown(home / "queue", 40_004, -1)
+    else:
+        home = tmp_path / "none"
+    done = notqmail("launcher", "qmail-remote", tmp_path / "classic", "--home", home)
+    notices = new_home.code_notices()
+    assert (done.returncode, done.stdout) == (0, "".join(f"note: {notice}\n" for notice in notices))
+
+
+def test_a_host_name_for_a_home_that_has_one_is_not_taken_in_silence(notqmail: Command, short_path: Path) -> None:
+    home = short_path / "h"
+    first = notqmail("init", home, "--host", "mail.example.org")
+    assert "note: " not in first.stdout
+    again = notqmail("init", home, "--host", "other.example.org")
+    assert again.returncode == 0
+    assert again.stdout.startswith("note: control/me says mail.example.org and stays; to give this host another name ")
+    assert (home / "control" / "me").read_text() == "mail.example.org\n"
+    for same in ([], ["--host", "mail.example.org"]):
+        assert "note: " not in notqmail("init", home, *same).stdout
 
 
 def test_a_classic_home_is_made_with_the_accounts_or_refused_naming_what_is_missing(

@@ -238,15 +238,33 @@ def test_whatever_was_answered_k_before_a_kill_is_in_todo_whole(home: Home) -> N
         assert set(accepted) <= set(whole)
 
 
-def test_a_second_resident_refuses(server: Server) -> None:
-    done = subprocess.run(
-        [server.home.program("qmail-queue"), "--serve"], env=server.home.environ, capture_output=True,
-        timeout=DEADLINE_S, check=False,
-    )  # fmt: skip
-    assert done.returncode == 111
-    assert b"another qmail-queue --serve already runs" in done.stderr
+def test_a_second_resident_waits_for_the_end_of_the_first(server: Server) -> None:
+    second = subprocess.Popen(
+        [server.home.program("qmail-queue"), "--serve"], env=server.home.environ, stderr=subprocess.PIPE
+    )
+    assert second.stderr is not None
+    assert b"another qmail-queue --serve already runs" in second.stderr.readline()
     with server.connect() as connection:
         assert submit(connection, b"m", b"s@x", [])[:1] == b"K", "the first one still serves"
+    assert server.end() == 0
+    assert second.stderr.readline() == b"qmail-queue: serving\n"
+    with server.connect() as connection:
+        assert submit(connection, b"m", b"s@x", [])[:1] == b"K", "now the second one does"
+    second.terminate()
+    assert second.wait(DEADLINE_S) == 0
+    second.stderr.close()
+
+
+def test_one_with_a_lifeline_refuses_beside_another(server: Server) -> None:
+    lifeline_in, lifeline_out = os.pipe()
+    done = subprocess.run(
+        [server.home.program("qmail-queue"), "--serve", "--lifeline", str(lifeline_in)], env=server.home.environ,
+        capture_output=True, timeout=DEADLINE_S, check=False, pass_fds=[lifeline_in],
+    )  # fmt: skip
+    os.close(lifeline_in)
+    os.close(lifeline_out)
+    assert done.returncode == 111
+    assert b"another qmail-queue --serve already runs" in done.stderr
 
 
 def test_a_new_resident_takes_over_the_socket_of_a_dead_one(home: Home) -> None:

@@ -1,5 +1,6 @@
 """`notqmail run`: comes up, proves itself, survives the death of its programs, and leaves nothing behind."""
 
+import getpass
 import os
 import re
 import select
@@ -137,6 +138,7 @@ def test_a_port_that_is_taken_is_said_with_what_to_do(start: Callable[..., Runni
         running = start(free_port)
         running.wait_for(f"cannot listen on 127.0.0.1:{free_port}.*make run SMTP=127.0.0.1:{free_port + 1}")
         assert running.process.wait(DEADLINE_S) == 1
+    assert not running.home.exists(), "a home nobody has used yet"
 
 
 def test_killed_itself_it_leaves_no_process(start: Callable[..., Running], free_port: int) -> None:
@@ -273,3 +275,41 @@ def test_addresses_that_will_not_do_are_refused(
     assert done.returncode == 1
     assert done.stderr.startswith("notqmail: ")
     assert not (short_path / "h").exists()
+
+
+def test_an_alarm_while_qmail_send_starts_does_not_end_it(start: Callable[..., Running], free_port: int) -> None:
+    """HUP and ALRM mean something to it only once it runs; before, they would kill it."""
+    running = start(free_port)
+    running.wait_for("running; Ctrl-C stops it")
+    os.kill(pid_of(running.home, "qmail-send"), signal.SIGKILL)
+    running.wait_for("qmail-send was killed by signal 9: starting it again")
+    until(lambda: any("/bin/qmail-send" in command for command in processes_of(running.home).values()))
+    for number in (signal.SIGALRM, signal.SIGHUP):
+        os.kill(pid_of(running.home, "qmail-send"), number)
+    running.wait_for("status: local 0")
+    assert "killed by signal 1" not in running.printed
+    assert running.stop() == 0
+
+
+def test_the_queue_writer_and_qmail_send_may_die_together(start: Callable[..., Running], free_port: int) -> None:
+    """qmail-start, finding no writer, starts one of its own; that must not count as the household's failing."""
+    running = start(free_port)
+    running.wait_for("running; Ctrl-C stops it")
+    os.kill(pid_of(running.home, "qmail-send"), signal.SIGKILL)
+
+    def qmail_start_has_a_writer_of_its_own() -> bool:
+        writers = [item for item in processes_of(running.home).items() if "/bin/qmail-queue --serve" in item[1]]
+        for pid, command in writers:
+            if "--lifeline" not in command:
+                os.kill(pid, signal.SIGKILL)
+        return any("--lifeline" in command for _, command in writers)
+
+    until(qmail_start_has_a_writer_of_its_own)
+    running.wait_for("another qmail-queue --serve already runs for this home: waiting for its end")
+    with smtplib.SMTP("127.0.0.1", free_port, timeout=DEADLINE_S) as client:
+        client.sendmail("", [f"{getpass.getuser()}@localhost"], "Subject: after\n\n.\n")
+    new = running.home / "Maildir/new"
+    until(lambda: any(b"Subject: after" in path.read_bytes() for path in new.iterdir()))
+    assert "qmail-queue ended" not in running.printed, running.printed
+    assert running.stop() == 0
+    assert "qmail-queue ended" not in running.printed, running.printed

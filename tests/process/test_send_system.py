@@ -113,19 +113,21 @@ def test_a_second_qmail_send_refuses(system: System) -> None:
     until(system.home.new_mail, system.log)
 
 
-@pytest.mark.parametrize("victim", ["qmail-lspawn", "qmail-rspawn", "qmail-clean"])
+@pytest.mark.parametrize("victim", ["qmail-lspawn", "qmail-rspawn", "qmail-clean", "qmail-queue"])
 def test_a_lost_child_ends_the_whole_and_a_restart_goes_on(home: Home, log: Path, victim: str) -> None:
     system = System(home, log)
     children = system.children()
     assert {"qmail-lspawn", "qmail-rspawn", "qmail-clean"} <= set(children), children
     os.kill(children[victim], signal.SIGKILL)
-    if victim == "qmail-clean":
+    if victim == "qmail-queue":
+        what = "qmail-queue --serve!"
+    elif victim == "qmail-clean":
         assert home.queue(b"m\n", TO_US) == 0  # it is missed only when it is needed
-        what = "qmail-clean"
+        what = "qmail-clean connection!"
     else:
-        what = "spawn"
+        what = "spawn connection!"
     assert system.process.wait(DEADLINE_S) == 0
-    assert f"alert: oh no! lost {what} connection! dying...\n" in system.log()
+    assert f"alert: oh no! lost {what} dying...\n" in system.log()
     assert system.log().endswith("status: exiting\n")
     until(system.is_gone)
     assert home.queue(b"m\n", TO_US) == 0

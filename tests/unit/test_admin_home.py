@@ -65,6 +65,16 @@ def test_a_site_s_own_program_in_bin_is_left_alone_and_named(short_path: Path) -
     assert "viruses" in (home / "bin" / "qmail-queue").read_text()
 
 
+def test_what_the_accounts_could_not_use_is_noticed_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = tmp_path / "code"
+    code.mkdir(mode=0o777)
+    code.chmod(0o777)
+    monkeypatch.setattr(new_home.launchers, "code_directories", lambda: [str(code)])
+    assert any(notice.startswith(f"{code} can be written by others") for notice in new_home.code_notices())
+    code.chmod(0o700)
+    assert any(notice.startswith(f"{code} cannot be reached") for notice in new_home.code_notices())
+
+
 @pytest.mark.parametrize("host", [b"", b"two words", b"line\nfeed", b"nul\0", b"sla/sh"])
 def test_what_is_no_host_name_is_refused(short_path: Path, host: bytes) -> None:
     with pytest.raises(new_home.CannotMake):

@@ -2,13 +2,14 @@
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from notqmail.queue.layout import split_path
 from notqmail.receive import queue_serve
+from notqmail.receive.queue_copies import Copies
 from notqmail.receive.queue_serve import QueueServer
 from notqmail.testing.fake_disk import FakeDisk
 from notqmail.wire.netstring import decode_all, encode
@@ -16,6 +17,22 @@ from notqmail.wire.qmqp import INLINE_MAX, RESIDENT_HELLO, encode_descriptor_pac
 from send_bench import SteppedClock
 
 GOOD = encode_package(b"a\n", b"s@x", [b"r@y"])
+
+
+class CopiesInPlace(Copies):
+    """Large messages without a child: the FakeDisk is in this process. (tests/process has the real ones.)"""
+
+    def start(self, uid: int, keep: socket.socket, descriptors: list[int], copy: Callable[[], bytes]) -> int:
+        keep.sendall(copy())
+        done, end = os.pipe()
+        os.close(end)  # readable at once: this child has ended
+        self._uids[done], self._pids[done] = uid, 0
+        return done
+
+    def end(self, pidfd: int) -> bool:
+        del self._uids[pidfd], self._pids[pidfd]
+        os.close(pidfd)
+        return True
 
 
 class Server:
@@ -30,7 +47,13 @@ class Server:
         self._listener.setblocking(False)
         self.lifeline_in, self.lifeline_out = os.pipe()
         self.loop = QueueServer(
-            os.fsencode(place), self.disk, SteppedClock(), self._listener, uids=None, lifeline_fd=self.lifeline_in
+            os.fsencode(place),
+            self.disk,
+            SteppedClock(),
+            self._listener,
+            uids=None,
+            lifeline_fd=self.lifeline_in,
+            copies=CopiesInPlace(),
         )
         self._clients: list[socket.socket] = []
 
@@ -297,3 +320,65 @@ def test_the_trigger_is_pulled_only_for_what_may_be_there(server: Server, monkey
     assert pulled == [], "refused: qmail-send would look through todo for nothing"
     server.answers(server.client(GOOD))
     assert len(pulled) == 1
+
+
+@pytest.fixture
+def stranger(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """The server, to which we are nobody in particular."""
+    monkeypatch.setattr(server.loop, "_trusted", frozenset())
+    return server
+
+
+def lingering_socket() -> tuple[int, tuple[socket.socket, ...]]:
+    """A TCP socket whose last close waits a minute for a peer that does not read; and what keeps it so."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    sender = socket.create_connection(listener.getsockname())
+    peer, _ = listener.accept()
+    sender.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sender.send(b"x" * 65_536)
+    sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 60))
+    return sender.detach(), (listener, peer)
+
+
+@pytest.mark.parametrize("bytes_with_it", [encode_descriptor_package(5, b"s@x", [b"r@y"]), b"garbage", b"1"])
+def test_a_descriptor_whose_closing_would_take_long_keeps_nobody_waiting(stranger: Server, bytes_with_it: bytes) -> None:
+    descriptor, kept = lingering_socket()
+    client = stranger.client()
+    socket.send_fds(client, [bytes_with_it], [descriptor])
+    socket.send_fds(client, [b"more"], [descriptor])  # nobody may ever read this one
+    client.close()
+    os.close(descriptor)
+    begun_s = time.monotonic()
+    assert stranger.answers(stranger.client(GOOD))[0][:1] == b"K"
+    assert time.monotonic() - begun_s < 10
+    for one in kept:
+        one.close()  # its unread data resets the connection, and the waiting ends
+
+
+def test_who_has_too_many_slow_closings_has_to_wait(stranger: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stranger.loop._closer, "is_stuck", {os.getuid()}.__contains__)
+    client = stranger.client(GOOD)
+    stranger.turns()
+    with pytest.raises(ConnectionError):
+        stranger.answers(client)
+        client.send(b"x")
+
+
+def test_what_can_never_fit_is_refused_before_a_byte_is_written(server: Server) -> None:
+    descriptor, client = os.memfd_create("sparse"), server.client()
+    os.ftruncate(descriptor, 2**62)
+    socket.send_fds(client, [encode_descriptor_package(2**62, b"s@x", [b"r@y"])], [descriptor])
+    os.close(descriptor)
+    assert server.answers(client) == [b"Zqq write error or disk full (#4.3.0)"]
+    assert server.disk.everything() == {}
+
+
+@pytest.mark.parametrize(("name", "length"), [("/proc/self/mem", 5), ("/proc/self/environ", 1), ("/proc/self/maps", 0)])
+def test_files_of_the_kernel_are_no_messages(server: Server, name: str, length: int) -> None:
+    descriptor, client = os.open(name, os.O_RDONLY), server.client()
+    socket.send_fds(client, [encode_descriptor_package(length, b"s@x", [b"r@y"])], [descriptor])
+    os.close(descriptor)
+    (heard,) = server.answers(client)
+    assert heard == b"Zqq read error (#4.3.0)" if length else heard.startswith(b"K")  # of length 0 nothing is read

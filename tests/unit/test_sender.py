@@ -534,3 +534,17 @@ def test_alrm_also_wakes_what_waits_because_the_disk_was_in_trouble(bench: Bench
     bench.flags.run = True
     bench.settle_down()
     assert bench.paths() == []
+
+
+def test_alrm_also_looks_at_what_was_set_aside_in_todo(bench: Bench) -> None:
+    bench.queue([A])
+    bench.turn()
+    bench.local.commands()
+    bench.cleaner.answers = [False]  # it cannot be settled now
+    bench.local.report(0, b"Znot now\n")
+    bench.settle_down()
+    assert bench.paths(b"todo/") != []
+    bench.flags.run = True
+    bench.loop.turn()
+    bench.settle_down()
+    assert len(bench.local.commands()) == 1

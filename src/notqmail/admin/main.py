@@ -13,7 +13,7 @@ import sys
 from notqmail import __version__
 from notqmail.admin import launchers, ledger, new_home, run_command
 from notqmail.admin.settings import DEFAULT_HOST
-from notqmail.unix.accounts import MissingAccount
+from notqmail.unix.accounts import MissingAccount, is_single_user
 
 FAILED = 1
 
@@ -52,8 +52,8 @@ def _parser() -> argparse.ArgumentParser:
         "home", nargs="?", default=os.environ.get("QMAILHOME", "./var"), metavar="HOME", help="(%(default)s)"
     )
     init.add_argument(
-        "--host", default=os.fsdecode(DEFAULT_HOST),
-        help="this machine's name, for the control files that are not there yet (%(default)s)",
+        "--host",
+        help=f"this machine's name, for the control files that are not there yet ({os.fsdecode(DEFAULT_HOST)})",
     )  # fmt: skip
     init.add_argument("--accounts", action="store_true", help="as root: use the classic qmail accounts")
     init.set_defaults(command=_init)
@@ -91,7 +91,8 @@ def _absolute(path: str) -> bytes:
 
 def _init(options: argparse.Namespace) -> int:
     home = _absolute(options.home)
-    for notice in new_home.make_home(home, host=os.fsencode(options.host), classic=options.accounts):
+    host = None if options.host is None else os.fsencode(options.host)
+    for notice in new_home.make_home(home, host=host, classic=options.accounts):
         print(f"note: {notice}")
     print(f"{os.fsdecode(home)} is ready: {' '.join(launchers.program_names())}")
     return 0
@@ -105,7 +106,9 @@ def _run(options: argparse.Namespace) -> int:
             f"the queue in {os.fsdecode(home)} belongs to another user: "
             "a classic home is started by its service manager (see packaging/)"
         )
-    for notice in new_home.make_home(home, host=DEFAULT_HOST, classic=False):
+    if not os.path.isdir(os.path.join(home, b"queue")):
+        run_command.look_port_is_free(address)  # before a home is made that nobody can use yet
+    for notice in new_home.make_home(home, host=None, classic=False):
         print(f"note: {notice}", flush=True)
     return run_command.run_home(home, address, os.environb, prove=not options.no_first_message)
 
@@ -117,7 +120,9 @@ def _ledger(options: argparse.Namespace) -> int:
 
 
 def _launcher(options: argparse.Namespace) -> int:
-    launchers.write_launcher(
-        _absolute(options.path), options.program, _absolute(options.home), replace_foreign=options.replace
-    )
+    home = _absolute(options.home)
+    launchers.write_launcher(_absolute(options.path), options.program, home, replace_foreign=options.replace)
+    if not is_single_user(home):
+        for notice in new_home.code_notices():
+            print(f"note: {notice}")
     return 0

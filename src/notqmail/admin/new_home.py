@@ -12,7 +12,7 @@ import pwd
 import sys
 
 from notqmail.admin import launchers
-from notqmail.admin.settings import control_files, relay_rules
+from notqmail.admin.settings import DEFAULT_HOST, control_files, relay_rules
 from notqmail.queue.layout import create_queue
 from notqmail.unix.accounts import GROUPS, USERS, Accounts, accounts_for, is_single_user
 
@@ -24,11 +24,13 @@ class CannotMake(Exception):
     """The home cannot be made or used as asked; str() says why and what to do."""
 
 
-def make_home(home: bytes, *, host: bytes, classic: bool) -> list[str]:
+def make_home(home: bytes, *, host: bytes | None, classic: bool) -> list[str]:
     """Makes `home` (absolute) or completes it; returns notices for the person, each a sentence.
 
+    `host` is the name that the person wants for this machine; None: whatever is there, or else the default.
     Raises CannotMake, MissingAccount (classic without the accounts), OSError.
     """
+    wanted, host = host, DEFAULT_HOST if host is None else host
     if not classic:
         own_name()
     if len(home + b"/run/qmail-queue") > SOCKET_PATH_MAX:
@@ -44,7 +46,7 @@ def make_home(home: bytes, *, host: bytes, classic: bool) -> list[str]:
     create_queue(home, accounts)
     _write_settings(home, host, accounts)
     launchers.compile_package()
-    return _notices(home, accounts, launchers.write_launchers(home))
+    return [*_name_notices(home, wanted), *_notices(home, accounts, launchers.write_launchers(home))]
 
 
 def own_name() -> str:
@@ -121,6 +123,32 @@ def _write_new(path: bytes, content: bytes) -> bool:
     return True
 
 
+def _name_notices(home: bytes, wanted: bytes | None) -> list[str]:
+    with open(os.path.join(home, b"control/me"), "rb") as file:
+        name = file.readline().rstrip()
+    if wanted is None or name == wanted:
+        return []
+    return [
+        f"control/me says {os.fsdecode(name)} and stays; to give this host another name change the files in control/ "
+        "that have it (me, locals, rcpthosts, defaultdomain, plusdomain)"
+    ]
+
+
+def code_notices() -> list[str]:
+    """What is wrong with where this package is, should root and the qmail accounts run it."""
+    notices = [
+        f"{directory} can be written by others than root, and root will run what is in it: "
+        "install the package where only root may write"
+        for directory in launchers.code_directories()
+        if launchers.writable_by_others(directory)
+    ]
+    return notices + [
+        f"{path} cannot be reached by the qmail accounts: a directory above it is closed to them"
+        for path in (os.path.realpath(sys.executable), *launchers.code_directories())
+        if launchers.closed_to_others(path)
+    ]
+
+
 def _notices(home: bytes, accounts: Accounts, kept: list[str]) -> list[str]:
     notices = []
     if kept:
@@ -129,17 +157,7 @@ def _notices(home: bytes, accounts: Accounts, kept: list[str]) -> list[str]:
             "(`notqmail launcher` can put one of ours in such a place)"
         )
     if not accounts.single_user:
-        notices += [
-            f"{directory} can be written by others than root, and root will run what is in it: "
-            "install the package where only root may write"
-            for directory in launchers.code_directories()
-            if launchers.writable_by_others(directory)
-        ]
-        notices += [
-            f"{path} cannot be reached by the qmail accounts: a directory above it is closed to them"
-            for path in (os.path.realpath(sys.executable), *launchers.code_directories())
-            if launchers.closed_to_others(path)
-        ]
+        notices += code_notices()
         missing = [name for name in _ALIASES if not os.path.lexists(_alias_path(home, name))]
         if missing:
             notices.append(f"say who reads the mail of {', '.join(missing)}: write alias/.qmail-NAME for each")

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 FORBIDDEN_MODE = 0o002  # conf-patrn: what may not be set on a home or a `.qmail` file
 STOP_BUT_FORWARD = 99
 HARD_PROGRAM_EXITS = frozenset((100, 64, 65, 70, 76, 77, 78, 112))
-USAGE = b"qmail-local: usage: qmail-local [ -nN ] user homedir local dash ext domain sender aliasempty"
+USAGE = "usage: qmail-local [ -nN ] user homedir local dash ext domain sender aliasempty\n"
+MISUSE = b"qmail-local: " + USAGE.rstrip().encode()
 
 _HOME_WRITABLE = b"Uh-oh: home directory is writable. (#4.7.0)"
 _HOME_STICKY = b"Home directory is sticky: user is editing his .qmail file. (#4.2.1)"
@@ -111,7 +112,7 @@ class Plan:
 def resolve(request: Request, message_fd: int, *, dry_run: bool = False) -> Plan:
     """The plan for a request. A dry run (`-n`) reads no message and only warns of a sticky home. Raises Stopped."""
     if request.home[:1] != b"/":
-        raise Stopped(PERMANENT, USAGE)
+        raise Stopped(PERMANENT, MISUSE)
     warning = _check_home(request.home, dry_run=dry_run)
     message = None if dry_run else _open_message(request, message_fd)
     text, default, forward_only = _find_instructions(request)

@@ -10,11 +10,13 @@ from notqmail.unix.durable import Disk
 from notqmail.unix.home import home_directory
 from notqmail.unix.mains import TEMPORARY, complain, run
 
+USAGE = "usage: qmail-clean    commands on descriptor 0, replies on 1; started by qmail-start\n"
+
 
 def main() -> int:
     """Commands on descriptor 0 -> send.clean -> replies on descriptor 1."""
     if sys.argv[1:] == ["--help"]:
-        sys.stdout.write("usage: qmail-clean    commands on descriptor 0, replies on 1; started by qmail-start\n")
+        sys.stdout.write(USAGE)
         return 0
     home = home_directory(os.environb)
     try:
@@ -28,3 +30,7 @@ def main() -> int:
 def start() -> None:
     """What the launcher in HOME/bin calls."""
     run(main)
+
+
+if __name__ == "__main__":
+    start()

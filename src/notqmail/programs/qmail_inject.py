@@ -18,7 +18,7 @@ def main() -> int:
     """Arguments and environment as in qmail-inject(8); the message is on descriptor 0."""
     words = [os.fsencode(word) for word in sys.argv[1:]]
     if words == [b"--help"]:
-        write_all(1, USAGE)
+        sys.stdout.write(USAGE)
         return 0
     return submit(words, os.environb)
 

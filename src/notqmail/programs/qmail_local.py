@@ -4,6 +4,7 @@ import os
 import sys
 
 from notqmail.deliver import local
+from notqmail.deliver.local import USAGE
 from notqmail.unix.clock import Clock
 from notqmail.unix.durable import Disk
 from notqmail.unix.home import home_directory
@@ -17,7 +18,7 @@ def main() -> int:
     os.umask(0o077)
     words = [os.fsencode(word) for word in sys.argv[1:]]
     if words == [b"--help"]:
-        write_all(1, local.USAGE + b"\n")
+        sys.stdout.write(USAGE)
         return 0
     options = Options(words, flags=b"nN")
     dry_run = False
@@ -25,7 +26,7 @@ def main() -> int:
         for letter, _ in options:
             dry_run = letter == b"n"
         if len(options.rest) != 8:
-            raise local.Stopped(PERMANENT, local.USAGE)
+            raise local.Stopped(PERMANENT, local.MISUSE)
         plan = local.resolve(local.Request(*options.rest), 0, dry_run=dry_run)
         if plan.warning:
             write_all(2, plan.warning + b"\n")
@@ -39,7 +40,7 @@ def main() -> int:
             write_all(1, local.perform(plan, tools))
     except BadOption as bad:
         complain(f"qmail-local: {bad}")
-        write_all(2, local.USAGE + b"\n")
+        write_all(2, local.MISUSE + b"\n")
         return PERMANENT
     except local.Stopped as stopped:
         if stopped.text:

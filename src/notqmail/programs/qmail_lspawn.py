@@ -10,24 +10,28 @@ from notqmail.unix.accounts import MissingAccount, accounts_for
 from notqmail.unix.clock import Clock
 from notqmail.unix.home import home_directory
 from notqmail.unix.mains import PERMANENT, TEMPORARY, complain, run
-from notqmail.unix.processes import write_all
 
-USAGE = b"qmail-lspawn: usage: qmail-lspawn defaultdelivery\n"
+USAGE = "usage: qmail-lspawn defaultdelivery    started by qmail-start\n"
 
 
 def main() -> int:
     """Spawns local deliveries until qmail-send closes the command pipe."""
     if len(sys.argv) < 2:
+        complain(USAGE.rstrip())
         return PERMANENT
     if sys.argv[1:] == ["--help"]:
-        write_all(1, USAGE)
+        sys.stdout.write(USAGE)
         return 0
     open_standard_error()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored by a careless parent, the dead could not be waited for
     home = home_directory(os.environb)
-    os.chdir(os.path.join(home, b"queue", b"mess"))
+    messages = os.path.join(home, b"queue", b"mess")
     try:
+        os.chdir(messages)
         accounts = accounts_for(home)
+    except OSError as error:
+        complain(f"qmail-lspawn: fatal: cannot enter {os.fsdecode(messages)}: {error.strerror}")
+        return TEMPORARY
     except MissingAccount as missing:
         complain(str(missing))
         return TEMPORARY

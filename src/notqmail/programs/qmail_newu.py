@@ -8,8 +8,8 @@ from notqmail.unix.cdb import build_cdb
 from notqmail.unix.durable import Disk, WriteFailed
 from notqmail.unix.home import home_directory
 from notqmail.unix.mains import TEMPORARY, complain, run
-from notqmail.unix.processes import write_all
 
+USAGE = "usage: qmail-newu    makes users/cdb of users/assign\n"
 _NEW, _CURRENT = b"users/cdb.tmp", b"users/cdb"
 
 
@@ -20,7 +20,7 @@ class Failed(Exception):
 def main() -> int:
     """Reads users/assign of the home, replaces users/cdb."""
     if sys.argv[1:] == ["--help"]:
-        write_all(1, b"qmail-newu: usage: qmail-newu\n")
+        sys.stdout.write(USAGE)
         return 0
     os.umask(0o033)
     try:

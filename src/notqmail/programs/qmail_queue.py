@@ -10,8 +10,9 @@ from notqmail.unix.home import home_directory
 from notqmail.unix.mains import PERMANENT, complain, run
 from notqmail.wire import queue_exit
 
-USAGE = """usage: qmail-queue            message on descriptor 0, envelope on 1; the exit code is the answer
-       qmail-queue --serve    be the queue's writer: serve HOME/run/qmail-queue until TERM
+USAGE = """usage: qmail-queue    message on descriptor 0, envelope on 1; the exit code is the answer
+       qmail-queue --serve [--lifeline FD]
+                      be the queue's writer: serve HOME/run/qmail-queue until TERM, or until FD ends
 """
 _IGNORED = ("SIGPIPE", "SIGVTALRM", "SIGPROF", "SIGQUIT", "SIGINT", "SIGHUP", "SIGXCPU", "SIGXFSZ")
 
@@ -41,3 +42,7 @@ def main() -> int:
 def start() -> None:
     """What the launcher in HOME/bin calls."""
     run(main, uncaught=queue_exit.BUG)
+
+
+if __name__ == "__main__":
+    start()

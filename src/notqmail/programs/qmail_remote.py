@@ -20,14 +20,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from notqmail.wire.smtp_client import Outcome
 
-USAGE = b"usage: qmail-remote HOST SENDER RECIPIENT...   (message on standard input; see qmail-remote(8))\n"
+USAGE = "usage: qmail-remote HOST SENDER RECIPIENT...    message on descriptor 0, reports on 1\n"
 
 
 def main() -> int:
     """The exit code says nothing, as ever; the last report does."""
     arguments = [os.fsencode(argument) for argument in sys.argv[1:]]
     if arguments == [b"--help"]:
-        write_all(1, USAGE)
+        sys.stdout.write(USAGE)
         return 0
     try:
         outcome = attempt(arguments)

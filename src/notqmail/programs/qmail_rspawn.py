@@ -8,21 +8,22 @@ from notqmail.unix.clock import Clock
 from notqmail.unix.home import home_directory
 from notqmail.unix.mains import TEMPORARY, complain, run
 from notqmail.unix.own_addresses import own_addresses
-from notqmail.unix.processes import write_all
 
-USAGE = b"usage: qmail-rspawn   (started by qmail-start; see qmail-rspawn(8))\n"
+USAGE = "usage: qmail-rspawn    commands on descriptor 0, reports on 1; started by qmail-start\n"
 
 
 def main() -> int:
     """0 when the commands ended; 111 when it cannot even begin."""
     if sys.argv[1:] == ["--help"]:
-        write_all(1, USAGE)
+        sys.stdout.write(USAGE)
         return 0
     home = home_directory(os.environb)
+    messages = os.path.join(home, b"queue", b"mess")
     try:
-        os.chdir(home + b"/queue/mess")
+        os.chdir(messages)
         queue_uid = accounts_for(home).uids["queue"]
-    except OSError:
+    except OSError as error:
+        complain(f"qmail-rspawn: fatal: cannot enter {os.fsdecode(messages)}: {error.strerror}")
         return TEMPORARY
     except MissingAccount as missing:
         complain(str(missing))
@@ -36,9 +37,11 @@ def serve(home: bytes, queue_uid: int) -> None:
     from notqmail.deliver.rspawn import Rspawn
     from notqmail.deliver.rspawn import run as run_spawner
     from notqmail.deliver.tcpto import TimeoutTable
+    from notqmail.unix.memory import RESIDENT_BYTES, limit_memory
     from notqmail.unix.resolver import configured_servers
     from notqmail.unix.resolver_async import AsyncDnsResolver
 
+    limit_memory(RESIDENT_BYTES)
     clock = Clock()
     timeouts = TimeoutTable(home, now_s=clock.now_s, jitter=os.getpid())
     try:

@@ -8,11 +8,13 @@ from notqmail.unix.clock import Clock
 from notqmail.unix.home import home_directory
 from notqmail.unix.mains import run
 
+USAGE = "usage: qmail-send    started by qmail-start, with descriptors 0 to 6\n"
+
 
 def main() -> int:
     """Descriptors 0 to 6 and HOME -> send.main."""
     if sys.argv[1:] == ["--help"]:
-        sys.stdout.write("usage: qmail-send    started by qmail-start, with descriptors 0 to 6\n")
+        sys.stdout.write(USAGE)
         return 0
     return serve(home_directory(os.environb), os.environb, Clock())
 
@@ -20,3 +22,7 @@ def main() -> int:
 def start() -> None:
     """What the launcher in HOME/bin calls."""
     run(main)
+
+
+if __name__ == "__main__":
+    start()

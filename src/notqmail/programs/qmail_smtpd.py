@@ -7,9 +7,9 @@ from notqmail.unix.clock import Clock
 from notqmail.unix.home import home_directory
 from notqmail.unix.mains import PERMANENT, complain, run
 
-USAGE = """usage: qmail-smtpd                    one client on descriptors 0 and 1
+USAGE = """usage: qmail-smtpd    one client on descriptors 0 and 1
        qmail-smtpd --listen ADDRESS:PORT [--listen ...] [--rules FILE.cdb] [--limit N]
-                   [--limit-per-address N] [--backlog N] [--user NAME]
+                   [--limit-per-address N] [--backlog N] [--memory MB] [--user NAME]
 """
 
 

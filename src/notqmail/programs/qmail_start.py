@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 
-from notqmail.send.start import Start
+from notqmail.send.start import Start, why_not
 from notqmail.unix.accounts import MissingAccount, accounts_for
 from notqmail.unix.home import home_directory
 from notqmail.unix.mains import TEMPORARY, complain, run
@@ -22,6 +22,10 @@ def main() -> int:
         signal.signal(number, signal.SIG_DFL)
     home = home_directory(os.environb)
     arguments = [os.fsencode(argument) for argument in sys.argv[1:]]
+    refusal = why_not(home)
+    if refusal is not None:
+        complain(f"qmail-start: fatal: {refusal}")
+        return TEMPORARY
     try:
         accounts = accounts_for(home)
         Start(home, os.environb, accounts).serve(arguments[0] if arguments else DEFAULT_DELIVERY, arguments[1:])
@@ -35,3 +39,7 @@ def main() -> int:
 def start() -> None:
     """What the launcher in HOME/bin calls."""
     run(main)
+
+
+if __name__ == "__main__":
+    start()

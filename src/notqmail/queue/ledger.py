@@ -65,7 +65,10 @@ class Journal:
 
     def _put_aside(self) -> None:
         numbers = [int(name) for name in self._disk.names(self.directory) if name.isdigit()]
-        self._disk.rename(self.path, self.directory + b"/%d" % (max(numbers, default=0) + 1))
+        try:
+            self._disk.rename(self.path, self.directory + b"/%d" % (max(numbers, default=0) + 1))
+        except FileNotFoundError:
+            pass  # another writer has just done it
         self._size = 0
 
 

@@ -120,6 +120,16 @@ class QueueStore:
         """Makes these durable."""
         self._disk.sync(list(dict.fromkeys(paths)))
 
+    def sync_preprocessed(self, paths: "Iterable[bytes]") -> None:
+        """Makes durable what `write_preprocessed` wrote, and the ledger's lines of it: when todo/N is gone nothing else
+        says which message this is.
+        """
+        try:
+            self.ledger.flush()
+        except OSError:
+            pass  # its lines wait, and mail does not wait for them (send/books.py)
+        self.sync([*paths, *self._ledger_path()])
+
     # ── S5: preprocessed ────────────────────────────────────────────────────────────────────────────────
 
     def waiting(self) -> "Iterator[Waiting]":

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 READ_SIZE = 65_536
 USAGE = (
-    b"usage: qmail-inject [-nNaAhH] [-f sender] [recipient ...]\n"
-    b"Reads a message on its standard input, completes the header and queues it. See qmail-inject(8).\n"
+    "usage: qmail-inject [-nNaAhH] [-f sender] [recipient ...]\n"
+    "Reads a message on its standard input, completes the header and queues it. See qmail-inject(8).\n"
 )
 
 
@@ -170,7 +170,7 @@ def _enter(home: bytes) -> None:
     try:
         os.chdir(home)  # $QMAILQUEUE may be relative to it
     except OSError:
-        raise Refused(b"fatal: internal bug", TEMPORARY) from None
+        raise Refused(b"fatal: internal bug", TEMPORARY) from None  # qmail-inject's own words for a missing home
 
 
 def _given_sender(sender: bytes, completion: AddressCompletion) -> bytes:

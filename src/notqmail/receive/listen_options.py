@@ -1,6 +1,7 @@
 """The options of a resident that listens: what `qmail-smtpd --listen` was asked to be."""
 
 from notqmail.policy.limits import CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX
+from notqmail.unix.memory import RESIDENT_BYTES
 
 BACKLOG = 512  # connections the kernel keeps until we accept them
 
@@ -10,14 +11,16 @@ class BadOptions(Exception):
 
 
 class ListenOptions:
-    """`addresses` are (address, port) pairs; `rules` is the path of a tcprules cdb, `user` an account, or None."""
+    """`addresses` are (address, port) pairs; `rules` is the path of a tcprules cdb, `user` an account, or None.
+    `memory_bytes` 0 is no limit."""
 
-    __slots__ = ("addresses", "backlog", "limit", "limit_per_address", "rules", "user")
+    __slots__ = ("addresses", "backlog", "limit", "limit_per_address", "memory_bytes", "rules", "user")
 
     def __init__(self) -> None:
         self.addresses: list[tuple[str, int]] = []
         self.backlog = BACKLOG
         self.limit, self.limit_per_address = CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX
+        self.memory_bytes = RESIDENT_BYTES
         self.rules: bytes | None = None
         self.user: str | None = None
 
@@ -66,6 +69,10 @@ def _set_backlog(options: ListenOptions, name: str, value: str) -> None:
     options.backlog = _number(name, value)
 
 
+def _set_memory(options: ListenOptions, name: str, value: str) -> None:
+    options.memory_bytes = 0 if value == "0" else _number(name, value) * 1024 * 1024
+
+
 def _set_rules(options: ListenOptions, name: str, value: str) -> None:
     if not value:
         raise BadOptions(f"{name} needs a file")
@@ -81,4 +88,5 @@ def _set_user(options: ListenOptions, name: str, value: str) -> None:
 _OPTIONS = {
     "--listen": _add_address, "--rules": _set_rules, "--limit": _set_limit, "--backlog": _set_backlog,
     "--limit-per-address": _set_limit_per_address, "--user": _set_user,
+    "--memory": _set_memory,
 }  # fmt: skip

@@ -33,7 +33,8 @@ def serve(home: bytes, arguments: list[str]) -> int:
         become(accounts.uids["queue"], accounts.gids["queue"])
         os.umask(0o033)
         os.chdir(queue_directory(home))
-        listener = listen(home)
+        # qmail-start's writer only helps out; a supervisor's, ending again and again, would be given up for good.
+        listener = listen(home, stand_by=lifeline_fd < 0)
     except BlockingIOError:
         complain("qmail-queue: fatal: another qmail-queue --serve already runs for this home")
         return TEMPORARY

@@ -19,6 +19,7 @@ from notqmail.queue import trigger
 from notqmail.queue.client import socket_path
 from notqmail.queue.layout import queue_directory
 from notqmail.receive.enqueue import Enqueuer, Refused, Request, invoked_by
+from notqmail.receive.queue_copies import Copies
 from notqmail.unix.mains import complain
 from notqmail.wire import queue_exit
 from notqmail.wire.netstring import BadNetstring, encode
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 CONNECTIONS_MAX = 1_000
 CONNECTIONS_PER_UID_MAX = 200  # of a user who is none of ours, so that one cannot keep all others out
 PACKAGE_MAX = 16_777_216  # bytes in one frame: a small message and some 400,000 recipients
+WAITING_PER_UID_MAX = 67_108_864  # bytes of unfinished packages of such a user
+_WAITING_SOME = 1_048_576  # below it nobody counts
 BATCH_MAX = 256  # messages a sync: beyond it the gain is small and the first one waits longer
 _READ_BYTES = 262_144
 _ANSWER_UNREAD_MAX = 1_048_576  # a client that reads no answers is dropped
@@ -61,15 +64,14 @@ class QueueServer:
 
     def __init__(
         self, home: bytes, disk: "Disk", clock: "Clock", listener: socket.socket, *,
-        uids: "dict[str, int] | None", lifeline_fd: int = -1,
+        uids: "dict[str, int] | None", lifeline_fd: int = -1, copies: "Copies | None" = None,
     ) -> None:  # fmt: skip
-        self._queue, self._uids, self._listener, self._lifeline_fd = (
-            queue_directory(home),
-            uids,
-            listener,
-            lifeline_fd,
-        )
+        self._queue, self._uids = queue_directory(home), uids
+        self._listener, self._lifeline_fd = listener, lifeline_fd
+        self._disk, self._clock = disk, clock
         self._enqueuer = Enqueuer(disk, clock, os.getpid())
+        self._copies = copies or Copies()
+        self._copying: dict[int, _Client] = {}  # whose large message is with which child
         self._clients: dict[int, _Client] = {}
         self._serial = os.getpid()  # numbers of residents' messages: as unique as process numbers are
         self._poll = select.epoll()
@@ -89,6 +91,7 @@ class QueueServer:
         """Serves until `stopping` is set (by a signal handler) or the lifeline ends; finishes what it has begun."""
         while not self.stopping:
             self.turn()
+        self._copies.finish()
         for client in list(self._clients.values()):
             self._drop(client)
 
@@ -104,6 +107,8 @@ class QueueServer:
                 self._accept()
             elif descriptor == self._lifeline_fd:
                 self.stopping = True
+            elif descriptor in self._copies:
+                self._end_copy(descriptor)
             elif client := self._clients.get(descriptor):
                 if event & select.EPOLLOUT:
                     self._flush(client)
@@ -113,18 +118,69 @@ class QueueServer:
             self._queue_batch(batch)
 
     def _queue_batch(self, batch: "list[tuple[_Client, Request, int]]") -> None:
+        large = [one for one in batch if one[2] >= 0]
+        batch = [one for one in batch if one[2] < 0]
         for start in range(0, len(batch), BATCH_MAX):
             part = batch[start : start + BATCH_MAX]
             requests = [request for _, request, _ in part]
             self._enqueuer.enqueue(requests)
             if any(request.number for request in requests):  # else there is nothing new to look for
                 trigger.pull(self._queue)
-            for client, request, descriptor in part:
-                if descriptor >= 0:
-                    os.close(descriptor)
+            for client, request, _ in part:
                 client.out += _answer(request)
             for client in {id(client): client for client, _, _ in part}.values():
                 self._flush(client)
+        for client, request, descriptor in large:
+            self._start_copy(client, request)
+            os.close(descriptor)
+
+    def _start_copy(self, client: _Client, request: Request) -> None:
+        """Gives a large message to a child, and its connection until the child ends."""
+        if client.socket.fileno() < 0:
+            return
+        if client.out or client in self._copying.values():  # both programs of ours use a connection for each
+            complain(f"qmail-queue: warning: uid {client.uid} pid {client.pid}: a large message must come alone")
+            self._drop(client)
+            return
+        try:
+            if not self._copies.has_room(client.uid):
+                raise BlockingIOError
+            pidfd = self._copies.start(client.uid, client.socket, self._of_others(client), lambda: self._copy(request))
+        except OSError:
+            client.out += encode(queue_exit.report_for_exit(queue_exit.SERVER_REJECTED_FOR_NOW).encode())
+            self._flush(client)
+            return
+        self._poll.modify(client.socket.fileno(), 0)
+        self._poll.register(pidfd, select.EPOLLIN)
+        self._copying[pidfd] = client
+
+    def _of_others(self, client: _Client) -> list[int]:
+        """What the child has no business with."""
+        others = [number for number in self._clients if number != client.socket.fileno()]
+        return [
+            self._poll.fileno(),
+            self._listener.fileno(),
+            *others,
+            *([self._lifeline_fd] * (self._lifeline_fd >= 0)),
+        ]
+
+    def _copy(self, request: Request) -> bytes:
+        """In the child: the ordinary steps, for one message."""
+        Enqueuer(self._disk, self._clock, os.getpid()).enqueue([request])
+        if request.number:
+            trigger.pull(self._queue)
+        return _answer(request)
+
+    def _end_copy(self, pidfd: int) -> None:
+        self._poll.unregister(pidfd)
+        client = self._copying.pop(pidfd)
+        answered = self._copies.end(pidfd)
+        if client.socket.fileno() < 0:
+            return
+        if answered:
+            self._flush(client)  # and listens again
+        else:
+            self._drop(client)
 
     def _accept(self) -> None:
         try:
@@ -154,6 +210,12 @@ class QueueServer:
             complain(f"qmail-queue: warning: uid {uid} has {CONNECTIONS_PER_UID_MAX} connections: refusing more")
         return True
 
+    def _waits_too_much(self, uid: int) -> bool:
+        """Whether a user who is none of ours keeps too many unfinished packages in our memory."""
+        if uid in self._trusted:
+            return False
+        return sum(one.reader.waiting for one in self._clients.values() if one.uid == uid) > WAITING_PER_UID_MAX
+
     def _pause_accepting(self) -> None:
         """The rest waits in the listen queue until a connection ends."""
         if self._accepting:
@@ -180,6 +242,10 @@ class QueueServer:
             data, descriptors = b"", []
         client.descriptors += descriptors
         if not data:
+            self._drop(client)
+            return
+        if client.reader.waiting > _WAITING_SOME and self._waits_too_much(client.uid):
+            complain(f"qmail-queue: warning: uid {client.uid} pid {client.pid}: too much is half sent: dropped")
             self._drop(client)
             return
         try:
@@ -267,16 +333,22 @@ def _file_chunks(descriptor: int, length: int) -> "Iterator[bytes]":
         yield chunk
 
 
-def listen(home: bytes) -> socket.socket:
+def listen(home: bytes, *, stand_by: bool) -> socket.socket:
     """The listening socket HOME/run/qmail-queue, open to every user as the setuid qmail-queue was.
 
-    Raises OSError; BlockingIOError when another writer already serves this home.
+    When another writer serves this home: waits for its end if `stand_by`, else raises BlockingIOError. Raises OSError.
     """
     import fcntl
 
     path = socket_path(home)
     lock = os.open(path + b".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held as long as the process lives
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held as long as the process lives
+    except BlockingIOError:
+        if not stand_by:
+            raise
+        complain("qmail-queue: another qmail-queue --serve already runs for this home: waiting for its end")
+        fcntl.flock(lock, fcntl.LOCK_EX)
     try:
         os.unlink(path)
     except FileNotFoundError:

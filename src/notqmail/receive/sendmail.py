@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 INJECT, SMTPD, QREAD = b"bin/qmail-inject", b"bin/qmail-smtpd", b"bin/qmail-qread"
-USAGE = b"usage: sendmail [ -t ] [ -fsender ] [ -Fname ] [ -bp ] [ -bs ] [ arg ... ]\n"
+USAGE = "usage: sendmail [ -t ] [ -fsender ] [ -Fname ] [ -bp ] [ -bs ] [ arg ... ]\n"
 
 _IGNORED_FLAGS = b"vimx" + b"nGU"  # the second half is not in notqmail 1.09
 _IGNORED_WITH_VALUE = b"epBo" + b"NRVLhOA"
@@ -68,7 +68,7 @@ def sendmail_command(name: bytes, words: "Sequence[bytes]", environ: "Mapping[by
             elif letter == b"b" and value[:1] != b"m":
                 return _other_mode(value[:1], environ)
     except BadOption as bad:
-        raise Refused(str(bad).encode("latin-1") + b"\nsendmail: " + USAGE) from None
+        raise Refused(str(bad).encode("latin-1") + b"\nsendmail: " + USAGE.encode()) from None
     if name == b"mailq":
         return Command(QREAD, (), environ)
     if name == b"newaliases":
@@ -85,7 +85,7 @@ def _other_mode(mode: bytes, environ: "dict[bytes, bytes]") -> Command:
     if mode == b"p":
         return Command(QREAD, (), environ)
     if mode != b"s":
-        raise Refused(USAGE)
+        raise Refused(USAGE.encode())
     return Command(SMTPD, (), environ if b"PROTO" in environ else {**environ, **_LOCAL_CLIENT})
 
 

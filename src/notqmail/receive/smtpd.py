@@ -83,9 +83,10 @@ class Session:
     """
 
     __slots__ = (
-        "_bad_commands", "_bad_sender", "_commands", "_commands_without_mail", "_databytes", "_decoder", "_enhanced", "_envelope_bytes",
-        "_going_down", "_helo", "_local_host", "_out", "_recipients", "_relay_suffix", "_remote_host", "_remote_info",
-        "_remote_ip", "_sender", "_settings", "_sink", "_stored_bytes", "_world", "exit_code", "waiting",
+        "_bad_commands", "_bad_sender", "_commands", "_commands_without_mail", "_databytes", "_decoder", "_enhanced",
+        "_envelope_bytes", "_going_down", "_helo", "_local_host", "_out", "_recipients", "_relay_suffix",
+        "_remote_host", "_remote_info", "_remote_ip", "_sender", "_settings", "_sink", "_stored_bytes", "_world",
+        "exit_code", "waiting",
     )  # fmt: skip
 
     def __init__(self, settings: "SmtpdSettings", environ: "Mapping[bytes, bytes]", world: World) -> None:

@@ -18,6 +18,7 @@ from notqmail.receive.smtpd_connection import Client
 from notqmail.receive.to_queue import QueueDoor
 from notqmail.unix.accounts import become
 from notqmail.unix.mains import TEMPORARY, complain
+from notqmail.unix.memory import limit_memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 GRACE_S = 20.0  # after SIGTERM, for messages that are on their way
 SWEEP_S = 1.0  # how often silence is noticed: a time-out may come this much late
 _OTHER_DESCRIPTORS = 64  # ours: listeners, queue, log, files just being read
+
+
+class CannotListen(Exception):
+    """It cannot begin; str() says why, for a person."""
 
 
 class Server:
@@ -106,9 +111,10 @@ def run(home: bytes, environ: "Mapping[bytes, bytes]", clock: "Clock", options: 
             options.rules = os.path.abspath(options.rules)
         listeners = [open_listener(address, port) for address, port in options.addresses]
         _become_user(options.user)
-        os.chdir(home)
-    except (OSError, KeyError) as error:
-        complain(f"qmail-smtpd: fatal: unable to start: {error}")
+        limit_memory(options.memory_bytes)
+        _enter(home)
+    except (CannotListen, OSError) as reason:
+        complain(f"qmail-smtpd: fatal: {reason}")
         return TEMPORARY
     try:
         import uvloop
@@ -124,19 +130,25 @@ def run(home: bytes, environ: "Mapping[bytes, bytes]", clock: "Clock", options: 
 def open_listener(address: str, port: int) -> socket.socket:
     """A bound socket, not listening yet. `[::]` is IPv6 alone, so an IPv4 client always has an IPv4 address.
 
-    Raises OSError; a name in place of an address is one: nothing is looked up.
+    Raises CannotListen; also for a name in place of an address: nothing is looked up.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    socket.inet_pton(family, address)
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    shown = f"{f'[{address}]' if family == socket.AF_INET6 else address}:{port}"
     try:
+        socket.inet_pton(family, address)
+    except OSError:
+        raise CannotListen(f"cannot listen on {shown}: not an address") from None
+    listener: socket.socket | None = None
+    try:
+        listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind((address, port))
     except OSError as error:
-        listener.close()
-        raise OSError(error.errno, f"{address} port {port}: {error.strerror}") from error
+        if listener is not None:
+            listener.close()
+        raise CannotListen(f"cannot listen on {shown}: {error.strerror}") from error
     return listener
 
 
@@ -144,8 +156,20 @@ def _become_user(name: str | None) -> None:
     if name is not None:
         import pwd
 
-        account = pwd.getpwnam(name)
-        become(account.pw_uid, account.pw_gid)
+        try:
+            account = pwd.getpwnam(name)
+            become(account.pw_uid, account.pw_gid)
+        except KeyError:
+            raise CannotListen(f"there is no user {name}") from None
+        except OSError as error:
+            raise CannotListen(f"cannot become {name}: {error.strerror or error}") from error
+
+
+def _enter(home: bytes) -> None:
+    try:
+        os.chdir(home)
+    except OSError as error:
+        raise CannotListen(f"cannot enter {os.fsdecode(home)}: {error.strerror}") from error
 
 
 async def _listen(

@@ -37,6 +37,11 @@ class Job:
         return None
 
     @property
+    def is_at_end(self) -> bool:
+        """Whether no record is left to read."""
+        return self._data.find(b"\0", self._position) < 0
+
+    @property
     def finished(self) -> bool:
         """Nobody on this channel is left."""
         return self.exhausted and self.undone == 0

@@ -66,10 +66,10 @@ class Trigger:
 class Flags:
     """What signals asked for since the last turn."""
 
-    __slots__ = ("exit", "reread", "run")
+    __slots__ = ("child", "exit", "reread", "run")
 
     def __init__(self) -> None:
-        self.exit = self.reread = self.run = False
+        self.child = self.exit = self.reread = self.run = False
 
 
 class Loop:
@@ -78,10 +78,12 @@ class Loop:
     def __init__(
         self, *, store: "QueueStore", log: "Log", clock: "Clock", sender: "Sender", preprocessor: "Preprocessor",
         cleaner: "CleanerLink", trigger: Trigger, flags: Flags, reread: "Callable[[], None]", wait: "Wait",
+        writer_is_lost: "Callable[[], bool]" = lambda: False,
     ) -> None:  # fmt: skip
         self._store, self._log, self._clock, self._sender = store, log, clock, sender
         self._preprocessor, self._cleaner, self._trigger = preprocessor, cleaner, trigger
         self._flags, self._reread, self._wait_for = flags, reread, wait
+        self._writer_is_lost = writer_is_lost
         self._walk: Iterator[int] | None = None
         self._next_walk_s = 0
 
@@ -129,6 +131,11 @@ class Loop:
         if self._flags.reread:
             self._flags.reread = False
             self._reread()
+        if self._flags.child:
+            self._flags.child = False
+            if self._writer_is_lost() and not self._sender.exiting:
+                self._sender.exiting = True
+                self._log.alert(b"oh no! lost qmail-queue --serve! dying...")
         if self._flags.exit:
             self._sender.exiting = True
 

@@ -9,10 +9,10 @@ import gc
 import os
 import signal
 
-from notqmail.control.files import Missing
+from notqmail.control.files import Missing, leading_digits
 from notqmail.control.send_settings import SendSettings
 from notqmail.queue import trigger
-from notqmail.queue.client import open_submission
+from notqmail.queue.client import SocketSubmission, open_submission
 from notqmail.queue.layout import SENDMUTEX, queue_directory
 from notqmail.queue.store import LOCAL, REMOTE, QueueStore
 from notqmail.send.bounces import Bouncer
@@ -21,10 +21,11 @@ from notqmail.send.cleaner_link import CleanerLink
 from notqmail.send.log import Log
 from notqmail.send.loop import Flags, Loop, Trigger, poll_wait
 from notqmail.send.sender import Sender
+from notqmail.send.start import WRITER_VARIABLE
 from notqmail.send.todo import Preprocessor
 from notqmail.unix.controls import Unreadable, control_reader
 from notqmail.unix.durable import Disk, load_syncfs
-from notqmail.unix.mains import TEMPORARY
+from notqmail.unix.mains import TEMPORARY, complain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from notqmail.unix.clock import Clock
 
 LOG_FD, CLEAN_COMMANDS_FD, CLEAN_REPLIES_FD = 0, 5, 6
+_NO_SPAWNER = "hath the daemon spawn no fire?"  # qmail's own words
 _SPAWNERS = ((LOCAL, 1, 2), (REMOTE, 3, 4))
 
 
@@ -47,6 +49,8 @@ def serve(home: bytes, environ: "Mapping[bytes, bytes]", clock: "Clock") -> int:
         loop = _build(home, environ, clock, log)
     except CannotStart as reason:
         log.alert(b"cannot start: " + str(reason).encode())
+        if not _is_log(LOG_FD):
+            complain(f"qmail-send: fatal: cannot start: {reason} (qmail-start starts me)")
         return TEMPORARY
     gc.collect()
     gc.freeze()
@@ -54,8 +58,20 @@ def serve(home: bytes, environ: "Mapping[bytes, bytes]", clock: "Clock") -> int:
     return 0
 
 
+def _is_log(descriptor: int) -> bool:
+    """Whether somebody will find there what is logged: not where a person has started us by hand."""
+    try:
+        flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+    except OSError:
+        return False  # closed
+    return flags & os.O_ACCMODE != os.O_RDONLY and not os.isatty(descriptor)
+
+
 def _build(home: bytes, environ: "Mapping[bytes, bytes]", clock: "Clock", log: Log) -> Loop:
+    _look_all_are_open()  # now, for what we open ourselves would take the missing numbers
     read = control_reader(home)
+    writer = leading_digits(environ.get(WRITER_VARIABLE, b"")) or 0
+    environ = {name: value for name, value in environ.items() if name != WRITER_VARIABLE}
     try:
         os.chdir(home)
     except OSError:
@@ -101,8 +117,17 @@ def _build(home: bytes, environ: "Mapping[bytes, bytes]", clock: "Clock", log: L
     sender.log_status()
     return Loop(
         store=store, log=log, clock=clock, sender=sender, preprocessor=preprocessor, cleaner=cleaner, trigger=fifo,
-        flags=flags, reread=reread, wait=poll_wait(wakeup_fd),
+        flags=flags, reread=reread, wait=poll_wait(wakeup_fd), writer_is_lost=lambda: _is_lost(home, writer),
     )  # fmt: skip
+
+
+def _look_all_are_open() -> None:
+    """By hand, without descriptors: reading a report from a terminal would wait for ever."""
+    for descriptor in range(1, CLEAN_REPLIES_FD + 1):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            raise CannotStart(_NO_SPAWNER) from None
 
 
 def _take_mutex() -> None:
@@ -127,19 +152,33 @@ def _channels(settings: SendSettings) -> list[Channel]:
         except OSError:
             hello = b""
         if not hello:
-            raise CannotStart("hath the daemon spawn no fire?")
+            raise CannotStart(_NO_SPAWNER)
         os.set_blocking(commands_fd, False)
         os.set_blocking(reports_fd, False)
         channels.append(Channel(name, min(wanted[name], hello[0]), commands_fd, reports_fd))
     return channels
 
 
+def _is_lost(home: bytes, writer: int) -> bool:
+    """Whether the writer that qmail-start started with us has ended, and no other has taken its place."""
+    try:
+        if not writer or os.waitpid(writer, os.WNOHANG)[0] == 0:
+            return False
+    except ChildProcessError:
+        return False  # we have seen its end before
+    submission = SocketSubmission.connect(home)
+    if submission is None:
+        return True
+    submission.abandon()
+    return False
+
+
 def _catch_signals(flags: Flags) -> int:
-    """TERM, ALRM, HUP set flags; the returned descriptor becomes readable so that the loop looks at them."""
+    """TERM, ALRM, HUP and a child's end set flags; the returned descriptor becomes readable when one is set."""
     for number, name in ((signal.SIGTERM, "exit"), (signal.SIGALRM, "run"), (signal.SIGHUP, "reread")):
         signal.signal(number, lambda *_, name=name: setattr(flags, name, True))
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, lambda *_: setattr(flags, "child", True))
     wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake_write)
     return wake_read

@@ -86,6 +86,7 @@ class Sender:
             channel.heap = sorted((0, number) for _, number in channel.heap)
         self._done = sorted((0, number) for _, number in self._done)
         self._stuck = sorted((0, number) for _, number in self._stuck)
+        self._preprocessor.look_at_all()
 
     # ── deliveries begin ────────────────────────────────────────────────────────────────────────────────
 
@@ -140,6 +141,9 @@ class Sender:
         job.undone += 1
         self.books.begun(job.number)
         channel.start(Attempt(self._last_delivery, job, offset, address))
+        if job.is_at_end:  # known now, not only when a slot is free again: an exit in between must not leave it open
+            job.exhausted = True
+            channel.reading = None
         self._log.line(
             b"starting delivery %d: msg %d to %b %b" % (self._last_delivery, job.number, channel.name, safe(address))
         )

@@ -12,9 +12,11 @@ In single-user mode everybody is the caller. The queue's writer is started only 
 C's is setuid and needs no resident.
 """
 
+import fcntl
 import os
+import signal
 
-from notqmail.unix.accounts import Accounts, become
+from notqmail.unix.accounts import USERS, Accounts, become, is_single_user
 from notqmail.unix.launchers import is_ours
 from notqmail.unix.processes import spawn
 
@@ -22,8 +24,33 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+WRITER_VARIABLE = b"QMAIL_WRITER"  # tells qmail-send the process number of the writer that it must look after
 _LIFELINE_FD = 3  # in the writer
-_PARKED_FD = 101  # above every descriptor that is open at the start
+_PARKED_FD = 10  # from here on, where nothing is open: what we were started with stays as it is
+
+
+def why_not(home: bytes) -> "str | None":
+    """What keeps this user from starting this home, a sentence for a person; None when nothing is known to.
+
+    Asked before anything is started: a child that could not become its user would end without a word.
+    """
+    shown = os.fsdecode(home)
+    try:
+        owner_uid = os.stat(os.path.join(home, b"queue")).st_uid
+    except (FileNotFoundError, NotADirectoryError):
+        return f"{shown} has no queue: run `notqmail init {shown}`"
+    except OSError as error:
+        return f"cannot see the queue of {shown}: {error.strerror}"
+    if os.geteuid() == 0 or is_single_user(home):
+        return None
+    import pwd
+
+    try:
+        owner = pwd.getpwuid(owner_uid).pw_name
+    except KeyError:
+        owner = f"uid {owner_uid}"
+    # The queue's account does not own all of it, so it could not start the rest; another user's home is all theirs.
+    return f"the queue of {shown} belongs to {owner}: start me as {'root' if owner == USERS['queue'] else owner}"
 
 
 class Start:
@@ -34,6 +61,7 @@ class Start:
         self._lifeline_fd = -1
         path = environ.get(b"PATH", b"/usr/local/bin:/usr/bin:/bin")
         self._environ = {**environ, b"PATH": path}
+        self._send_environ = dict(self._environ)
 
     def serve(self, default_delivery: bytes, logger: list[bytes]) -> None:
         """Starts all, then becomes qmail-send. Raises OSError when something cannot be started."""
@@ -103,7 +131,7 @@ class Start:
             return
         nothing = os.open("/dev/null", os.O_RDWR)
         lifeline_in, lifeline_out = os.pipe()
-        spawn(
+        writer = spawn(
             [program, b"--serve", b"--lifeline", b"%d" % _LIFELINE_FD], environ=self._environ,
             descriptors={0: nothing, 1: nothing, 2: log_fd, _LIFELINE_FD: lifeline_in},
             exit_on_failure=lambda _error: 111,
@@ -111,6 +139,7 @@ class Start:
         os.close(nothing)
         os.close(lifeline_in)
         self._lifeline_fd = lifeline_out
+        self._send_environ = {**self._environ, WRITER_VARIABLE: b"%d" % writer}
 
     def _writer_answers(self) -> bool:
         import socket
@@ -124,11 +153,13 @@ class Start:
 
     def _become_send(self, ends: dict[int, int]) -> None:
         # Every end is moved out of the way first: 0 to 6 are both sources and targets.
-        parked = {target: os.dup2(source, _PARKED_FD + target, inheritable=False) for target, source in ends.items()}
+        parked = {target: fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, _PARKED_FD) for target, source in ends.items()}
         if self._lifeline_fd >= 0:  # qmail-send keeps it without knowing: when it ends, the writer does
-            os.dup2(self._lifeline_fd, _PARKED_FD - 1, inheritable=True)
+            fcntl.fcntl(self._lifeline_fd, fcntl.F_DUPFD, _PARKED_FD)
         for target, source in parked.items():
             os.dup2(source, target, inheritable=True)
         self._rights("send", "queue")()
+        for number in (signal.SIGALRM, signal.SIGHUP):  # until it has its own handlers, which takes Python a while
+            signal.signal(number, signal.SIG_IGN)  # all is due and read at the start anyway
         program = self._program(b"qmail-send")
-        os.execvpe(program, [program], self._environ)
+        os.execvpe(program, [program], self._send_environ)

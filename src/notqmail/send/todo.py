@@ -71,6 +71,11 @@ class Preprocessor:
         """The trigger: there is something new."""
         self._pulled = True
 
+    def look_at_all(self) -> None:
+        """ALRM: the next turn looks, also at what was set aside."""
+        self._aside.clear()
+        self._pulled = True
+
     def next_look_s(self, known: int) -> int:
         """When to look again, with so many messages waiting in todo already."""
         if not self._pulled:
@@ -124,7 +129,7 @@ class Preprocessor:
             written.append(message)
         if not written:
             return []
-        self._store.sync(paths)
+        self._store.sync_preprocessed(paths)
         removed = self._cleaner.remove([b"todo/%d" % message.number for message in written])
         for message, gone in zip(written, removed, strict=True):
             message.in_todo = not gone

@@ -52,6 +52,7 @@ class FakeDisk:
         self._changed: dict[bytes, dict[bytes, None]] = {}
         self._free_numbers: list[int] = []
         self._highest_number = 0
+        self._twins = False
 
     # ── the switch ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -107,6 +108,7 @@ class FakeDisk:
         for name in disk._entries:
             disk._names.setdefault(name[: name.rfind(b"/")], {})[name] = None
         used = {copy.number for copy in copies.values()}
+        disk._twins = len(used) < len(copies)
         disk._highest_number = max(used, default=0)
         disk._free_numbers = [number for number in range(1, disk._highest_number) if number not in used]
         return disk
@@ -250,13 +252,17 @@ class FakeDisk:
         self._highest_number += 1
         return self._highest_number
 
+    def _has_twin(self, file: _File) -> bool:
+        """After a cut an old file may have come back beside the one that had got its number."""
+        return self._twins and any(other.number == file.number for other in self._entries.values())
+
     def _set(self, path: bytes, file: _File | None) -> None:
         directory = path[: path.rfind(b"/")]
         old = self._entries.pop(path, None)
         if old is not None:
             del self._names[directory][path]
             old.links -= 1
-            if old.links == 0:
+            if old.links == 0 and not self._has_twin(old):
                 heapq.heappush(self._free_numbers, old.number)
         if file is not None:
             self._entries[path] = file

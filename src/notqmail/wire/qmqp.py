@@ -63,6 +63,11 @@ class PackageReader:
     def __init__(self, limit: int = netstring.LENGTH_MAX) -> None:
         self._buffer, self._limit = bytearray(), limit
 
+    @property
+    def waiting(self) -> int:
+        """Bytes of a package that is not complete yet."""
+        return len(self._buffer)
+
     def receive(self, data: bytes) -> list[bytes]:
         """The bodies complete now; those before broken framing come first, and the next call (b"" will do) raises.
 

@@ -131,8 +131,8 @@ class Account:
 
     def told(self, letter: Letter, addresses: list[bytes]) -> None:
         """A bounce that tells of these has been accepted. Raises Violation as `delivered` does."""
-        for address in addresses:
-            recipient = letter.original(address)
+        # After a HUP that changed a virtual domain's prefix one bounce may name a recipient in two forms.
+        for recipient in dict.fromkeys(map(letter.original, addresses)):
             fate = letter.fates[recipient]
             if fate.bounced or fate.effects:
                 self._repeated(letter, recipient, fate, "")

@@ -9,19 +9,22 @@ from notqmail.control.rewrite import Routing
 from notqmail.queue.store import LOCAL, REMOTE, QueueStore
 from notqmail.receive.enqueue import Enqueuer, Request
 from notqmail.send.bounces import Bouncer
-from notqmail.send.clean import DONE, Cleaner
-from notqmail.send.cleaner_link import CleanerLost
-from notqmail.send.log import Log
-from notqmail.send.loop import Flags, Loop, Trigger
+from notqmail.send.loop import Flags, Loop
 from notqmail.send.sender import Sender
 from notqmail.send.todo import Preprocessor
 from notqmail.testing.fake_disk import PowerCut
 from notqmail.testing.simulation import audit
 from notqmail.testing.simulation.disk import Killed, Process, Storage, View
+from notqmail.testing.simulation.neighbours import (
+    TRIGGER_FD,
+    BounceSubmission,
+    SimulatedCleaner,
+    SimulatedTrigger,
+    WatchedLog,
+)  # fmt: skip
 from notqmail.testing.simulation.remote import RemoteSpawner
 from notqmail.testing.simulation.spawners import Line, LocalSpawner, Spawner, Surroundings
 from notqmail.wire import queue_exit
-from notqmail.wire.reports import Report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +40,6 @@ LIFETIME_S = 86_400
 SLOTS = {LOCAL: 4, REMOTE: 6}
 VIRTUAL_DOMAIN = b"virt.test"
 _DESCRIPTORS = {LOCAL: (11, 12), REMOTE: (13, 14)}  # numbers only: nothing is open
-_TRIGGER_FD = 15
 _TURN_US = 1_000  # what a turn takes
 _OVERTAKEN = 0.02  # of a queue program's effects
 
@@ -63,6 +65,7 @@ class Machine:
         self.clean_process = Process("qmail-clean")
         self.writer_dies_in: int | None = None
         self.spawners: dict[bytes, Spawner] = {}
+        self.ledger_failed = False  # its lines waited in memory: a death then may cost them
         self._end_cause = "first start"
         self._died_in_a_turn: Killed | None = None
         storage.between_effects = self._overtake
@@ -151,6 +154,7 @@ class Machine:
             self.store, self.log, self.channels(), bouncer, self.preprocessor, lifetime_s=LIFETIME_S,
             shown_address=lambda address: self.preprocessor.routing.strip_virtual_prefix(address),
         )  # fmt: skip
+        self.sender.books.open()
         self.sender.load(self.clock.now_s())
         self.loop = Loop(
             store=self.store, log=self.log, clock=self.clock, sender=self.sender, preprocessor=self.preprocessor,
@@ -208,11 +212,22 @@ class Machine:
                         pid, channel, entry.to_do(channel), due_s=state.modified_s, birth_s=birth.modified_s
                     )
 
+    def _to_do(self) -> dict[tuple[int, bytes], set[bytes]]:
+        """What the channel files say."""
+        found: dict[tuple[int, bytes], set[bytes]] = {}
+        for entry in audit.entries(self.storage.disk).values():
+            if entry.waits and not entry.is_accepted:
+                pid = self.account.letter_in(entry.files[b"mess"]).pid
+                found |= {(pid, channel): set(entry.to_do(channel)) for channel in SLOTS}
+        return found
+
     # ── waiting: where time passes ──────────────────────────────────────────────────────────────────────
 
     def _wait(self, readable: list[int], writable: list[int], timeout_s: float) -> set[int]:
         if self.waiting:  # a turn within somebody's effect: it takes no time
             return self._ready(readable, writable)
+        if self.watch.doubts:
+            self.watch.look_again(self._to_do())
         exiting = self.sender.exiting
         free = [] if exiting else [name for name, channel in self.sender.channels.items() if channel.may_start]
         self.watch.turn(0 if exiting or writable else timeout_s, free)
@@ -238,8 +253,8 @@ class Machine:
         for channel in self.sender.channels.values():
             if channel.reports_fd in readable and isinstance(channel, Line) and channel.readable:
                 ready.add(channel.reports_fd)
-        if _TRIGGER_FD in readable and self.trigger.pulled:
-            ready.add(_TRIGGER_FD)
+        if TRIGGER_FD in readable and self.trigger.pulled:
+            ready.add(TRIGGER_FD)
         return ready
 
     def signal(self, name: str) -> None:
@@ -260,30 +275,32 @@ class Machine:
 
     def submit(self, letters: "Sequence[Letter]") -> None:
         """One run of the queue's writer for these, which arrive together."""
-        requests = [self._request(letter, b"by uid 7") for letter in letters]
+        requests = [self.request_for(letter, b"by uid 7") for letter in letters]
         process = Process("qmail-queue", self.around.new_pid())
         process.dies_in, self.writer_dies_in = self.writer_dies_in, None
         died = False
         try:
-            self._enqueue(process, requests)
+            self.enqueue(process, requests)
         except Killed:
             died = True
         for letter, request in zip(letters, requests, strict=True):
-            self._answer(letter, request, died=died)
+            self.answer(letter, request, died=died)
         if any(letter.state == "accepted" for letter in letters):
             self.trigger.pulled = True
 
-    def _request(self, letter: "Letter", invoked: bytes) -> Request:
+    def request_for(self, letter: "Letter", invoked: bytes) -> Request:
+        """What the queue's writer is asked."""
         half = len(letter.body) // 2
         return Request(
             [letter.body[:half], letter.body[half:]], [letter.sender, *letter.recipients], uid=7, pid=letter.pid,
             invoked=invoked,
         )  # fmt: skip
 
-    def _enqueue(self, process: Process, requests: list[Request]) -> None:
+    def enqueue(self, process: Process, requests: list[Request]) -> None:
+        """The queue's writer itself. Raises Killed."""
         Enqueuer(View(self.storage, process), self.clock, process.pid).enqueue(requests)  # type: ignore[arg-type]
 
-    def _answer(self, letter: "Letter", request: Request, *, died: bool) -> bool:
+    def answer(self, letter: "Letter", request: Request, *, died: bool) -> bool:
         """Writes down what the client knows now; whether it was accepted."""
         accepted = not died and request.exit_code == queue_exit.ACCEPTED
         in_todo = request.number > 0 and self.storage.disk.state(b"todo/%d" % request.number) is not None
@@ -295,114 +312,8 @@ class Machine:
 
     def _on_failure(self, process: Process, operation: str, path: bytes) -> None:
         self.account.counts["disk failures"] += 1
+        self.ledger_failed |= path.startswith(b"ledger/")
         if process.name in ("qmail-send", "qmail-clean", "qmail-bounce"):
             self.watch.trouble()
             if operation in ("write_at", "unlink", "sync"):
                 audit.explain_repetitions(audit.entries(self.storage.disk), self.account, "the disk failed a mark")
-
-
-class SimulatedTrigger(Trigger):
-    """lock/trigger without a fifo."""
-
-    def __init__(self) -> None:
-        super().__init__(lambda: _TRIGGER_FD)
-        self.descriptor, self.pulled = _TRIGGER_FD, False
-
-    def rearm(self) -> None:
-        """What was pulled before is forgotten: the look begins now."""
-        self.pulled = False
-
-
-class WatchedLog(Log):
-    """qmail-send's log goes into the journal, and what it says is noticed."""
-
-    __slots__ = ("_machine",)
-
-    def __init__(self, machine: Machine) -> None:
-        super().__init__(-1)
-        self._machine = machine
-
-    def line(self, text: bytes) -> None:
-        """One line."""
-        machine = self._machine
-        if text.startswith(b"status:"):
-            return
-        machine.clock.note("send: " + text.decode())
-        if text.startswith(b"new msg "):
-            self._new(int(text[8:]))
-        elif text.startswith(b"triple bounce: discarding bounce/"):
-            number = int(text[33:])
-            disk = machine.storage.disk
-            letter = machine.account.letter_in(disk.read(b"mess/%d/%d" % (number % 23, number)))
-            machine.account.discard(letter, audit.addresses_in(disk.read(b"bounce/%d" % number)))
-
-    def _new(self, number: int) -> None:
-        machine = self._machine
-        letter = machine.account.letter_in(machine.storage.disk.read(b"mess/%d/%d" % (number % 23, number)))
-        letter.seen = True
-        routes: dict[bytes, list[bytes]] = {}
-        for recipient in letter.recipients:
-            channel, address = machine.preprocessor.routing.route(recipient)
-            routes.setdefault(channel, []).append(address)
-        machine.watch.new_message(letter.pid, routes)
-
-    def flush(self) -> None:
-        """There is nothing to write to."""
-
-
-class SimulatedCleaner:
-    """qmail-clean and both its pipes."""
-
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
-        self._cleaner = Cleaner(View(machine.storage, machine.clean_process), machine.clock)  # type: ignore[arg-type]
-
-    def remove(self, commands: list[bytes]) -> list[bool]:
-        """As CleanerLink.remove."""
-        done = []
-        for command in commands:
-            if not self._machine.clean_alive:
-                raise CleanerLost
-            try:
-                done.append(self._cleaner.perform(command) == DONE)
-            except Killed:
-                self._machine.clean_alive = False
-                raise CleanerLost from None
-        self._machine.watch.progress += len(done)
-        return done
-
-
-class BounceSubmission:
-    """A bounce's way into the queue (queue/client.py's Submission)."""
-
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
-        self._parts: list[bytes] = []
-        self.qp = 0
-
-    def write(self, data: bytes) -> None:
-        """As Submission.write."""
-        self._parts.append(data)
-
-    def abandon(self) -> None:
-        """As Submission.abandon."""
-        self._parts.clear()
-
-    def close(self, sender: bytes, recipients: list[bytes]) -> Report:
-        """As Submission.close."""
-        machine, text = self._machine, b"".join(self._parts)
-        about, addresses = machine.account.bounce_in(text)
-        letter = machine.account.offer(sender, list(recipients), text, about)
-        self.qp = letter.pid
-        request = machine._request(letter, b"for bounce")
-        process = Process("qmail-bounce", machine.around.new_pid())
-        process.dies_in, machine.writer_dies_in = machine.writer_dies_in, None
-        try:
-            machine._enqueue(process, [request])
-        except Killed:
-            machine._answer(letter, request, died=True)
-            return queue_exit.CRASHED
-        if machine._answer(letter, request, died=False):
-            machine.account.told(about, addresses)
-            machine.trigger.pulled = True
-        return queue_exit.report_for_exit(request.exit_code)

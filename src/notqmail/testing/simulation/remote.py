@@ -1,5 +1,7 @@
 """qmail-rspawn in the simulation: real routes, real SMTP client, the real memory of time-outs; no socket."""
 
+import functools
+
 from notqmail.control.remote_settings import RemoteSettings
 from notqmail.deliver import tcpto
 from notqmail.deliver.remote import NO_CONNECTION, body, without_dialogue
@@ -39,7 +41,7 @@ class RemoteSpawner(Spawner):
             mood, seconds = self._connect(candidate)
             waited_s += seconds
             if mood is not None:
-                self.later(waited_s, lambda mood=mood, candidate=candidate: self._talk(one, candidate, mood), survives=False)  # type: ignore[misc]  # fmt: skip
+                self.later(waited_s, functools.partial(self._talk, one, candidate, mood), survives=False)
                 return
         self._end(one, without_dialogue(NO_CONNECTION), waited_s + 0.001)
 
@@ -82,7 +84,8 @@ class RemoteSpawner(Spawner):
                 session.connection_died()
                 break
             out = session.receive(said)
-            said = peer.receive(out) if session.outcome is None and not session.wants_body else said
+            if session.outcome is None and not session.wants_body:
+                said = peer.receive(out) if out else None
         pace_s = self._pace(mood)
         if session.outcome is not None:
             self._end(one, session.outcome, pace_s)

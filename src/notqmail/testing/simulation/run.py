@@ -2,6 +2,8 @@
 
 import random
 
+from notqmail.queue.ledger import ACCEPTED, ENDED, journal_lines
+from notqmail.queue.ledger_book import Events, balance
 from notqmail.testing.simulation.account import Account
 from notqmail.testing.simulation.audit import check_states, entries
 from notqmail.testing.simulation.clockwork import SECOND_US, Clockwork, Violation
@@ -33,6 +35,7 @@ class Simulation:
         self.world = World(self.clock, random.Random(chance.random()), _HOSTS)
         self.world.restless = chance.choice((0.2, 0.6, 1.0))
         self.storage = Storage(self.clock, random.Random(chance.random()))
+        self.storage.writes_back = chance.random() < 0.5
         self.machine = machine_type(
             self.clock, random.Random(chance.random()), self.storage, self.world, self.account, self.watch,
             postmaster=chance.choice((b"postmaster@me.test", b"busy1@me.test", b"nobody@me.test")),
@@ -41,6 +44,11 @@ class Simulation:
         troubles = chance.choice((0, 10, 60)) if faults_per_day is None else faults_per_day
         self.traffic = Traffic(self.machine, self.world, self.account, random.Random(chance.random()), arrivals)
         self.faults = Faults(self.machine, self.world, random.Random(chance.random()), troubles)
+        self.keeps_ledger = chance.random() < 0.7
+        if self.keeps_ledger:
+            for directory in (ACCEPTED, ENDED):
+                self.storage.disk.create(directory + b"/current", ())
+                self.storage.disk.sync([directory + b"/current", directory])
         self.violation: Violation | None = None
 
     def run(self) -> bool:
@@ -80,4 +88,17 @@ class Simulation:
         waiting = [entry.number for entry in queue.values() if entry.waits]
         if waiting or self.account.live:
             raise Violation("everything drains", f"still there: numbers {waiting}, letters {sorted(self.account.live)}")
+        if self.keeps_ledger and not self.machine.ledger_failed:
+            self._check_ledger()
         raise Over
+
+    def _check_ledger(self) -> None:
+        """The system's own books come out, and agree with ours."""
+        events = Events()
+        events.read(journal_lines(self.storage.disk, ENDED))  # type: ignore[arg-type]
+        totals = balance(journal_lines(self.storage.disk, ACCEPTED), events, {}, {})  # type: ignore[arg-type]
+        if totals.faults:
+            raise Violation("the ledger balances", "; ".join(totals.faults))
+        accepted = self.account.counts["recipients accepted"]
+        if totals.recipients < accepted:
+            raise Violation("the ledger balances", f"{accepted} recipients were accepted, it knows {totals.recipients}")

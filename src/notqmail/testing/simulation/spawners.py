@@ -9,6 +9,7 @@ from notqmail.deliver.envelope_lines import delivered_to, return_path
 from notqmail.deliver.mailboxes import MaildirJob, UniqueNames, deliver_batch
 from notqmail.deliver.spawn import Refused, Slots
 from notqmail.send.channels import Channel, SpawnerLost
+from notqmail.testing.fake_disk import PowerCut
 from notqmail.testing.simulation.clockwork import Violation
 from notqmail.testing.simulation.disk import Killed, Process, View
 from notqmail.testing.simulation.world import NOBODY
@@ -217,6 +218,10 @@ class LocalSpawner(Spawner):
             [failure] = deliver_batch([job], view, names, enter=lambda _: True)  # type: ignore[arg-type]
         except Killed:
             failure, report = b"", _CRASHED
+        except PowerCut:
+            if self.around.storage.disk.state(directory + b"new/" + names.last) is not None:
+                self.deliver(one, directory + b"new/" + names.last, "power cut during the delivery")
+            raise
         else:
             report = success(b"did 1+0+0/\n") if failure is None else temporary(failure + b"\n")
         place = directory + b"new/" + names.last

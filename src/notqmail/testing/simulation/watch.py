@@ -38,7 +38,7 @@ class Pass:
 
 
 class Watch:
-    """`limits`: slots of each channel. An `era` ends with whatever allows earlier tries: a start, ALRM, disk trouble."""
+    """`limits`: slots of each channel. An era ends with whatever allows earlier tries: a start, ALRM, disk trouble."""
 
     def __init__(self, clock: Clockwork, limits: dict[bytes, int], lifetime_s: int) -> None:
         self._clock, self._limits, self._lifetime_s = clock, limits, lifetime_s
@@ -50,6 +50,7 @@ class Watch:
         self._excused_until_s = 0.0
         self._idle = [[0.0, 0.0] for _ in IDLE_TURNS]  # begin of the window, turns in it
         self.progress = 0
+        self.doubts = False  # whether `look_again` is wanted
         self._seen_progress = 0
 
     # ── what may happen ─────────────────────────────────────────────────────────────────────────────────
@@ -89,7 +90,19 @@ class Watch:
     def trouble(self) -> None:
         """The disk failed somebody."""
         self._era += 1
+        self.doubts = True
         self._excused_until_s = self._clock.steady_s() + TROUBLE_EXCUSES_S
+
+    def look_again(self, found: dict[tuple[int, bytes], set[bytes]]) -> None:
+        """After trouble: who is still to be tried according to the files."""
+        self.doubts = False
+        for (pid, channel), addresses in found.items():
+            one = self._passes.get((pid, channel))
+            if one is None or one.began_s is None or one.to_do == addresses:
+                continue
+            one.to_do = addresses
+            if not one.in_flight:
+                self._end_pass(pid, channel, one)
 
     def clock_set_back(self, seconds: int) -> None:
         """What waits for a time of the wall clock waits that much longer; what is announced does not."""
@@ -127,7 +140,7 @@ class Watch:
 
     def _check_schedule(self, pid: int, channel: bytes, one: Pass, now_s: int) -> None:
         assert one.began_s is not None
-        due_s = self._next(pid, channel, one.began_s)
+        due_s = self._next(pid, channel, one.began_s - 1)  # the command may have been on its way for a turn
         if now_s < due_s:
             raise Violation("never before its time", f"{pid} {channel.decode()} {due_s - now_s} s before it is due")
 
@@ -148,9 +161,11 @@ class Watch:
             one.to_do.discard(address)
         if one.in_flight:
             return
-        if not one.to_do:
-            del self._passes[pid, channel]
-            return
+        if one.to_do:
+            self._end_pass(pid, channel, one)
+
+    def _end_pass(self, pid: int, channel: bytes, one: Pass) -> None:
+        assert one.began_s is not None
         all_tried = one.to_do <= one.attempted
         one.due_s = self._next(pid, channel, one.began_s) if all_tried else self._clock.now_s()
         heapq.heappush(self._due[channel], (one.due_s, pid))
@@ -184,7 +199,7 @@ class Watch:
         while heap:
             due_s, pid = heap[0]
             one = self._passes.get((pid, channel))
-            if one is not None and one.due_s == due_s and not one.in_flight:
+            if one is not None and one.due_s == due_s and one.to_do and not one.in_flight:
                 break
             heapq.heappop(heap)
         else:

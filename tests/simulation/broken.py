@@ -1,0 +1,239 @@
+"""Mail systems that are broken on purpose: what is changed, and which rules may notice it.
+
+Each changes one thing in the real rooms. The simulation must say so within a few seeds; a variant that it lets pass
+is a hole in its rules.
+"""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from notqmail.deliver.mailboxes import MaildirJob
+from notqmail.queue.store import QueueStore
+from notqmail.receive.enqueue import Enqueuer, Request
+from notqmail.send import sender as sender_module
+from notqmail.send.bounces import Bouncer
+from notqmail.send.channels import Attempt, Channel
+from notqmail.send.jobs import Job
+from notqmail.send.loop import Loop
+from notqmail.send.schedule import next_retry_s
+from notqmail.send.sender import Sender
+from notqmail.send.todo import Preprocessor
+from notqmail.testing.simulation.machine import Machine
+from notqmail.wire.reports import Report
+
+Breaking = Callable[[pytest.MonkeyPatch], None]
+
+
+def mark_before_the_report(patch: pytest.MonkeyPatch) -> None:
+    start = Sender._start_next
+
+    def broken(self: Sender, channel: Channel, job: Job, now_s: int) -> None:
+        before = list(channel.attempts)
+        start(self, channel, job, now_s)
+        for attempt in channel.attempts:
+            if attempt is not None and attempt not in before and job.number not in self.in_todo:
+                self._mark_done(attempt)
+
+    patch.setattr(Sender, "_start_next", broken)
+
+
+def bounce_text_not_synced(patch: pytest.MonkeyPatch) -> None:
+    def broken(self: QueueStore, paragraphs: list[tuple[int, bytes]]) -> None:
+        for number, paragraph in paragraphs:
+            self._disk.append(b"bounce/%d" % number, paragraph)
+
+    patch.setattr(QueueStore, "append_bounces", broken)
+
+
+def mark_without_bounce_text(patch: pytest.MonkeyPatch) -> None:
+    def broken(self: QueueStore, paragraphs: list[tuple[int, bytes]]) -> None:
+        try:
+            for number, paragraph in paragraphs:
+                self._disk.append_whole(b"bounce/%d" % number, paragraph)
+        except OSError:
+            pass  # the breakage: "told" although it is not written
+
+    patch.setattr(QueueStore, "append_bounces", broken)
+
+
+def forget_a_channel(patch: pytest.MonkeyPatch) -> None:
+    finish = Sender._finish_channel
+
+    def broken(self: Sender, number: int, channel: Channel, now_s: int) -> None:
+        if number in self._unfinished:
+            self._unfinished[number] = 0
+            finish(self, number, channel, now_s)
+
+    patch.setattr(Sender, "_finish_channel", broken)
+
+
+def ignore_concurrency(patch: pytest.MonkeyPatch) -> None:
+    channels = Machine.channels
+
+    def broken(self: Machine) -> list[Channel]:
+        found = channels(self)
+        for channel in found:
+            channel.concurrency += 3
+            channel.attempts += [None] * 3
+        return list(found)
+
+    patch.setattr(Machine, "channels", broken)
+
+
+def retry_too_early(patch: pytest.MonkeyPatch) -> None:
+    def broken(birth_s: int, now_s: int, channel: bytes) -> int:
+        return now_s + (next_retry_s(birth_s, now_s, channel) - now_s) * 9 // 10
+
+    patch.setattr(sender_module, "next_retry_s", broken)
+
+
+def retry_too_late(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(sender_module, "next_retry_s", lambda *given: next_retry_s(*given) + 60)
+
+
+def sleep_too_long(patch: pytest.MonkeyPatch) -> None:
+    timeout_s = Loop._timeout_s
+
+    def broken(self: Loop, now_s: int) -> float:
+        wanted = timeout_s(self, now_s)
+        return wanted + 100 if wanted > 1 else wanted
+
+    patch.setattr(Loop, "_timeout_s", broken)
+
+
+def spin(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Loop, "_timeout_s", lambda self, now_s: 0)
+
+
+def ignore_the_trigger(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Preprocessor, "pull", lambda self: None)
+
+
+def lose_todo_on_a_full_disk(patch: pytest.MonkeyPatch) -> None:
+    write = QueueStore.write_preprocessed
+
+    def broken(self: QueueStore, *given: object) -> list[bytes]:
+        try:
+            return write(self, *given)  # type: ignore[arg-type]
+        except OSError:
+            return []
+
+    patch.setattr(QueueStore, "write_preprocessed", broken)
+
+
+def settle_without_syncing(patch: pytest.MonkeyPatch) -> None:
+    settle = Preprocessor.settle
+
+    def broken(self: Preprocessor, messages: object) -> object:
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(QueueStore, "sync", lambda store, paths: None)
+            return settle(self, messages)  # type: ignore[arg-type]
+
+    patch.setattr(Preprocessor, "settle", broken)
+
+
+def end_without_syncing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(QueueStore, "end_paths", lambda self, numbers: [])
+
+
+def accept_without_syncing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Enqueuer, "_sync", lambda self, paths, requests: True)
+
+
+def accept_what_could_not_be_written(patch: pytest.MonkeyPatch) -> None:
+    enqueue = Enqueuer.enqueue
+
+    def broken(self: Enqueuer, requests: Sequence[Request]) -> None:
+        enqueue(self, requests)
+        for request in requests:
+            request.exit_code = 0
+
+    patch.setattr(Enqueuer, "enqueue", broken)
+
+
+def no_bounces(patch: pytest.MonkeyPatch) -> None:
+    def broken(self: Bouncer, number: int) -> bool:
+        self._store.bounce_done(number)
+        return True
+
+    patch.setattr(Bouncer, "bounce_if_needed", broken)
+
+
+def bounce_twice(patch: pytest.MonkeyPatch) -> None:
+    inject = Bouncer._inject
+
+    def broken(self: Bouncer, *given: object) -> bool:
+        return inject(self, *given) and inject(self, *given)  # type: ignore[arg-type]
+
+    patch.setattr(Bouncer, "_inject", broken)
+
+
+def never_mark(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Sender, "_mark_done", lambda self, attempt: None)
+
+
+def mangled_counts_as_success(patch: pytest.MonkeyPatch) -> None:
+    take = Sender.take_reports
+
+    def broken(self: Sender, channel: Channel, reports: list[tuple[int, Report | None]], now_s: int) -> None:
+        take(self, channel, [(slot, report or Report(b"K")) for slot, report in reports], now_s)
+
+    patch.setattr(Sender, "take_reports", broken)
+
+
+def half_messages(patch: pytest.MonkeyPatch) -> None:
+    content = MaildirJob.content
+    patch.setattr(MaildirJob, "content", lambda self: [b"".join(content(self))[:-1]])
+
+
+def other_peoples_mail(patch: pytest.MonkeyPatch) -> None:
+    def broken(self: Channel, attempt: Attempt) -> None:
+        others = [one.address for one in self.attempts if one is not None]
+        attempt.address = others[0] if others else attempt.address
+        start(self, attempt)
+
+    start = Channel.start
+    patch.setattr(Channel, "start", broken)
+
+
+def open_job_at_the_exit(patch: pytest.MonkeyPatch) -> None:
+    """The bug that the simulation found first (tests/unit/test_sender_exit.py)."""
+    patch.setattr(Job, "is_at_end", False)
+
+
+LOST = "nothing accepted is lost"
+TWICE = "no duplicate without a cause"
+STATES = "only legal queue states"
+FINISHED = "only who waits is tried"
+LEDGER = "the ledger balances"
+LATE = "nothing due waits"
+SLEEP = "no sleep beyond what is due"
+NEW = "new mail is not overlooked"
+WHOLE = "whole content"
+RIGHT = "right recipient"
+
+VARIANTS: dict[Breaking, set[str]] = {
+    mark_before_the_report: {LOST, FINISHED},
+    bounce_text_not_synced: {LOST},
+    mark_without_bounce_text: {LOST},
+    forget_a_channel: {LOST, FINISHED},
+    ignore_concurrency: {"concurrency"},
+    retry_too_early: {"never before its time"},
+    retry_too_late: {LATE, SLEEP},
+    sleep_too_long: {LATE, SLEEP},
+    spin: {"no busy loop"},
+    ignore_the_trigger: {NEW, "no busy loop"},
+    lose_todo_on_a_full_disk: {LOST, STATES},
+    settle_without_syncing: {LOST, STATES, RIGHT},
+    end_without_syncing: {STATES, WHOLE, RIGHT, FINISHED, LOST, LEDGER},
+    accept_without_syncing: {LOST, STATES, WHOLE},
+    accept_what_could_not_be_written: {LOST},
+    no_bounces: {LOST},
+    bounce_twice: {TWICE},
+    never_mark: {TWICE, FINISHED},
+    mangled_counts_as_success: {LOST, FINISHED, LATE, SLEEP},
+    half_messages: {WHOLE},
+    other_peoples_mail: {RIGHT, FINISHED, TWICE},
+    open_job_at_the_exit: {TWICE},
+}
