@@ -17,7 +17,7 @@ MAN_PAGES = $(wildcard man/*.[1578])
 SETUP = PYTHON='$(PYTHON)' packaging/setup-venv
 export PYTHONPATH = src
 
-.PHONY: help run test check bench crash chaos debian clean
+.PHONY: help run test check bench crash chaos simulate fuzz debian clean
 
 help:
 	@echo 'make run     the whole mail system here, as you: SMTP on $(SMTP), mail in $(MAILHOME)/Maildir; Ctrl-C stops it'
@@ -25,6 +25,8 @@ help:
 	@echo 'make check   format, lint, types, import floors, man pages, documents'
 	@echo 'make crash   the power-cut tests alone'
 	@echo 'make chaos   kills, stops and full disks under load, then every message audited; SECONDS=300 SEED=7 (and so on)'
+	@echo 'make simulate  days of traffic and trouble in simulated time, seed after seed; SECONDS=600 SEED=1 DAYS=3 (and so on)'
+	@echo 'make fuzz    every parser and session with new hostile input, SECONDS=600'
 	@echo 'make bench   speed beside Postfix on this machine'
 	@echo 'make clean   removes .venv and caches; never $(MAILHOME), there may be mail in it'
 
@@ -39,6 +41,13 @@ crash:
 
 chaos: debian
 	@python=$$($(SETUP) test) && exec "$$python" tests/chaos/run.py --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
+
+simulate:
+	@python=$$($(SETUP) test) && exec "$$python" -m notqmail.testing.simulation --seconds $(or $(SECONDS),60) \
+	--seed $(or $(SEED),1) --days $(or $(DAYS),3)
+
+fuzz:
+	@python=$$($(SETUP) test) && exec "$$python" tests/fuzz/fuzz_main.py --seconds $(or $(SECONDS),60)
 
 check:
 	@python=$$($(SETUP) test) && set -ex && \
@@ -59,6 +68,7 @@ debian:
 ifeq ($(DEBIAN),yes)
 	@packaging/debian-packages $(TEST_PACKAGES) || \
 	{ echo 'make: without these packages: make test DEBIAN=no (tests that need them are skipped and listed)'; exit 1; }
+	@packaging/foreign-servers
 endif
 
 clean:

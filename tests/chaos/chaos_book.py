@@ -33,7 +33,7 @@ class Mail:
         self.number, self.kinds, self.size = number, kinds, size
         self.answer, self.when_s = UNFINISHED, 0.0
 
-    def keys(self) -> list[str]:
+    def recipients(self) -> list[str]:
         """kind-number-index: what tells this recipient from every other of the run."""
         return [f"{kind}-{self.number}-{index}" for index, kind in enumerate(self.kinds)]
 
@@ -45,7 +45,7 @@ def local_part(key: str, user: str) -> str:
 
 def addresses(mail: Mail, user: str) -> list[str]:
     """The envelope's recipients."""
-    return [f"{local_part(key, user)}@{DOMAIN.get(key.split('-')[0], 'localhost')}" for key in mail.keys()]
+    return [f"{local_part(key, user)}@{DOMAIN.get(key.split('-')[0], 'localhost')}" for key in mail.recipients()]
 
 
 def sender(mail: Mail, user: str) -> str:
@@ -184,7 +184,7 @@ class Book:
 
     def audit(self) -> None:
         """Adds a fault for everything that is missing, unasked for, or came in two minds."""
-        known = {key: mail for mail in self.mails.values() for key in mail.keys()}
+        known = {key: mail for mail in self.mails.values() for key in mail.recipients()}
         for key in [*self.arrivals, *self.bounces]:
             if key not in known:
                 self.fault(f"{key}: nobody sent that")

@@ -41,6 +41,7 @@ class Place:
         self.base = Path(tempfile.mkdtemp(prefix="nqc-", dir="/tmp"))
         self.base.chmod(0o755)
         self.home, self.mail, self.temporary = self.base / "h", self.base / "disk/mail", self.base / "tmp"
+        self.source = self.base / "src"  # installed: nobody's editing reaches it while it runs
         self.log, self.user = self.base / "log", getpass.getuser()
         self._mounts: list[Path] = []
         self.disk_reason = ""
@@ -50,7 +51,8 @@ class Place:
         """`notqmail init`, the small disk under it where that can be, controls and .qmail files."""
         disk, queue = self.base / "disk", self.home / "queue"
         disk.mkdir()
-        environ = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
+        shutil.copytree(REPOSITORY / "src", self.source, ignore=shutil.ignore_patterns("__pycache__"))
+        environ = {**os.environ, "PYTHONPATH": str(self.source)}
         init = [sys.executable, "-m", "notqmail.admin", "init", str(self.home)]
         subprocess.run(init, check=True, capture_output=True, timeout=60, env=environ)
         try:

@@ -10,6 +10,12 @@ from chaos_book import Book, whole_numbers
 _ADDRESS = re.compile(rb"<((?:sink|hard)-\d+-\d+)@")
 
 
+MOODS = (
+    ("hello 4xx", 0.02), ("rcpt 4xx", 0.08), ("rcpt 5xx", 0.04), ("dot 4xx", 0.06), ("dot 5xx", 0.03),
+    ("drop before dot", 0.05), ("drop after dot", 0.05), ("take and drop", 0.04), ("slow", 0.05),
+)  # fmt: skip
+
+
 class Sink:
     """`calm`: every mood is over; only `hard-` addresses are refused still. `troubles` are (seconds, what)."""
 
@@ -36,8 +42,7 @@ class Sink:
 
     def _mood(self) -> str:
         draw = 1.0 if self.calm else self._chance.random()
-        for name, share in (("hello 4xx", 0.02), ("rcpt 4xx", 0.08), ("rcpt 5xx", 0.04), ("dot 4xx", 0.06), ("dot 5xx", 0.03),
-                            ("drop before dot", 0.05), ("drop after dot", 0.05), ("take and drop", 0.04), ("slow", 0.05)):  # fmt: skip
+        for name, share in MOODS:
             if draw < share:
                 self.moods[name] = self.moods.get(name, 0) + 1
                 return name

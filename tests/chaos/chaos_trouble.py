@@ -41,7 +41,9 @@ class Trouble:
                 await self._read_only()
             elif draw < 0.22:
                 number = self._chance.choice((signal.SIGTERM, signal.SIGHUP, signal.SIGALRM))
-                role = "qmail-send" if number != signal.SIGTERM else self._chance.choice(("qmail-send", "qmail-smtpd", "qmail-queue"))  # fmt: skip
+                role = "qmail-send"
+                if number == signal.SIGTERM:
+                    role = self._chance.choice(("qmail-send", "qmail-smtpd", "qmail-queue"))
                 self._send(f"{number.name} {role}", role, number, all_of_them=False)
             else:
                 act, role = self._turn.pop() if self._turn else (

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from chaos_load import environment
-from chaos_place import REPOSITORY, Place
+from chaos_place import Place
 
 RESTART_AFTER_S = 0.2
 RESIDENTS = ("qmail-queue", "qmail-send", "qmail-lspawn", "worker", "qmail-rspawn", "qmail-clean", "qmail-smtpd")
@@ -48,7 +48,7 @@ def _role(pid: int, command: str) -> str:
 
 
 class Watch:
-    """Starts the system, `under` "services" (three of them, by ourselves) or "run" (`notqmail run`), and restarts it."""
+    """Starts the system and restarts it, `under` "services" (three of them) or "run" (`notqmail run`)."""
 
     def __init__(self, place: Place, port: int) -> None:
         self._place, self._port = place, port
@@ -158,7 +158,7 @@ class Watch:
     def _start(self, name: str, argv: list[str]) -> None:
         environ = environment(self._place)
         if self.under == "run":
-            environ["PYTHONPATH"] = str(REPOSITORY / "src")
+            environ["PYTHONPATH"] = str(self._place.source)
         with self._place.log.open("ab") as log:
             log.write(f"chaos: starting {name} at {time.time():.3f}\n".encode())
             self._running[name] = subprocess.Popen(

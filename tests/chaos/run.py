@@ -76,6 +76,7 @@ async def _rounds(place: Place, options: argparse.Namespace) -> list[str]:
     _configure(place, sink.port)
     left_s, number, faults = options.seconds, 0, list[str]()
     disk_failed = False
+    totals: dict[str, int] = {}
     while left_s > 0:
         length_s = left_s if left_s < 1.5 * _ROUND_S else _ROUND_S
         under = options.under if options.under != "both" else ("services", "services", "run")[number % 3]
@@ -89,6 +90,7 @@ async def _rounds(place: Place, options: argparse.Namespace) -> list[str]:
         for fault in one.book.faults[:30]:
             say(f"FAULT: {fault}")
         faults += one.book.faults
+        totals = {name: totals.get(name, 0) + count for name, count in one.totals().items()}
         disk_failed |= one.disk_failed
         if faults:
             say(f"{len(faults)} faults; log: {place.log}")
@@ -96,6 +98,7 @@ async def _rounds(place: Place, options: argparse.Namespace) -> list[str]:
         left_s -= length_s
         number += 1
     await sink.stop()
+    say(f"in all: {totals}")
     return faults
 
 

@@ -34,7 +34,7 @@ from notqmail.unix import resolver, tcprules
 from notqmail.unix.cdb import Cdb, Damaged, build_cdb
 from notqmail.wire.smtp_server import parse_path
 
-# --- the queue's files -------------------------------------------------------------------------------------------------
+# --- the queue's files -----------------------------------------------------------------------------------------------
 
 
 @target("todo-file", b"u501\0p12\0Fa@b\0Tc@d\0", b"F", b"T", b"\0", b"u", b"p", b"x\0", b"9" * 30)
@@ -98,7 +98,7 @@ def texts_of_bounces(data: bytes) -> None:
     combine_records(data)
 
 
-# --- the administrator's and the users' files --------------------------------------------------------------------------
+# --- the administrator's and the users' files ------------------------------------------------------------------------
 
 
 @target("dot-qmail", b"./Maildir/\n", b"|prog\n", b"&a@b\n", b"#x\n", b"+list\n", b"\0", b" \t\n", b"\n", b"/mbox\n")
@@ -121,7 +121,7 @@ def extensions(data: bytes) -> None:
     assert len(extension_parts(data)) == 4 and len(host_parts(data)) == 3
 
 
-@target("assign", b"=joe:joe:501:501:/home/joe:::\n", b"+joe-:joe:501:501:/home/joe:-::\n", b"+:alias:7790:2108:/a:-::\n",
+@target("assign", b"=joe:joe:501:501:/home/joe:::\n", b"+joe-:joe:501:501:/home/joe:-::\n", b"+:a:7:8:/a:-::\n",
         b".\n", b":", b"=", b"4294967296", b"99999999999999999999999", b"\0")  # fmt: skip
 def users_assign(data: bytes) -> None:
     try:
@@ -223,7 +223,7 @@ def _send(read: Callable[[str], bytes | None]) -> None:
         settings.routing.strip_virtual_prefix(address)
 
 
-# --- addresses and headers ---------------------------------------------------------------------------------------------
+# --- addresses and headers -------------------------------------------------------------------------------------------
 
 HEADER_WORDS = (
     b"From: a@b\n", b"To: a b <c@d>, e\n", b"Bcc: x\n", b"Cc: g: a, b;\n", b"Resent-To: z\n", b"\n", b"\n ", b"(", b")",
@@ -293,11 +293,11 @@ def addresses(data: bytes) -> None:
         assert literal is None or literal.count(b".") == 3 or b":" in literal
 
 
-# --- the DNS and its neighbours ----------------------------------------------------------------------------------------
+# --- the DNS and its neighbours --------------------------------------------------------------------------------------
 
 DNS_WORDS = (
     b"\xc0\x0c", b"\xc0\x00", b"\x00\x0f\x00\x01", b"\x00\x01\x00\x01", b"\x00\x1c\x00\x01", b"\x00\x05\x00\x01",
-    b"\x00\x06\x00\x01", b"\x00\x00\x0e\x10", b"\x00\x04\x7f\x00\x00\x01", b"\x81\x80\x00\x01", b"\x83\x80", b"\x81\x83",
+    b"\x00\x06\x00\x01", b"\x00\x00\x0e\x10", b"\x00\x04\x7f\x00\x00\x01", b"\x81\x80\x00\x01", b"\x83\x80",
     b"\x00\x01\x00\x00\x00\x00", b"\x00\x00\x29", b"\xff\xff", b"\x00\x2e\x00\x01", b"\x00\xfa\x00\xff",
 )  # fmt: skip
 

@@ -114,7 +114,8 @@ def guided(one: Target, seconds: float, seed: int) -> int:
     words = new.with_suffix(".words")
     words.write_text("".join('"' + "".join(f"\\x{byte:02x}" for byte in word) + '"\n' for word in one.words if word))
     arguments = [
-        sys.argv[0], str(new), str(CORPUS / one.name), f"-max_total_time={max(1, int(seconds))}", f"-seed={seed % 2**31}",
+        sys.argv[0], str(new), str(CORPUS / one.name), f"-max_total_time={max(1, int(seconds))}",
+        f"-seed={seed % 2**31}",
         f"-dict={words}", f"-max_len={min(one.size_max, SIZE_MAX)}", f"-artifact_prefix={FOUND}/{one.name}-",
         "-print_final_stats=1", "-rss_limit_mb=2048", "-timeout=10",
     ]  # fmt: skip

@@ -75,8 +75,9 @@ BODY = b"Subject: hello\n\n.\nMAIL FROM:<smuggled@x>\n..\n"
 
 
 @target(
-    "smtp-client", b"220 hi\r\n", b"250 ok\r\n", b"250-PIPELINING\r\n", b"250-SIZE 9\r\n250 8BITMIME\r\n", b"354 go\r\n",
-    b"221 bye\r\n", b"421 no\r\n", b"550 no\r\n", b"450 later\r\n", b"\n", b"\r", b"\0", b"250-", b"x" * 300,
+    "smtp-client", b"220 hi\r\n", b"250 ok\r\n", b"250-PIPELINING\r\n", b"250-SIZE 9\r\n250 8BITMIME\r\n",
+    b"354 go\r\n", b"221 bye\r\n", b"421 no\r\n", b"550 no\r\n", b"450 later\r\n", b"\n", b"\r", b"\0", b"250-",
+    b"x" * 300,
 )  # fmt: skip
 def a_server_of_theirs(data: bytes) -> None:
     """The first byte says how many recipients; the rest is what the peer says."""
@@ -110,7 +111,7 @@ def a_server_of_theirs(data: bytes) -> None:
         assert b"\n" not in line and b"\r" not in line and len(line) < 1_000
 
 
-# --- what comes through descriptors ------------------------------------------------------------------------------------
+# --- what comes through descriptors ----------------------------------------------------------------------------------
 
 
 def packets(pieces: list[bytes]) -> int:
@@ -177,7 +178,7 @@ def clean_commands(data: bytes) -> None:
         assert b"mess/12/12" in result[2]
 
 
-# --- the queue's writer ------------------------------------------------------------------------------------------------
+# --- the queue's writer ----------------------------------------------------------------------------------------------
 
 
 def package(message: bytes, *addresses: bytes) -> bytes:

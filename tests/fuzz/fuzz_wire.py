@@ -120,7 +120,7 @@ def worker_results(data: bytes) -> None:
     assert b"".join(encode_result(*result) for result in found) == data
 
 
-END_WORDS = (b"\r\n.\r\n", b"\n.\n", b"\r.\r", b"\r\n.\n", b"\n.\r\n", b"\r\n.\r", b"\r\r\n.\r\r\n", b"..", b"\0", b".\r",
+END_WORDS = (b"\r\n.\r\n", b"\n.\n", b"\r.\r", b"\r\n.\n", b"\n.\r\n", b"\r\n.\r", b"\r\r\n.\r\r\n", b"..", b"\0",
              b"\r\n", b"\n\r.\n\r", b"Received: a\r\n", b"delivered-to:", b"\r\n\r\n", b"RSET\r\n")  # fmt: skip
 
 

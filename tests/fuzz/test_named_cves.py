@@ -19,8 +19,6 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from smtpd_fakes import FakeQueue, new_session, say
-
 from notqmail.control.smtpd_settings import SmtpdSettings
 from notqmail.message.header_fields import HeaderSplitter, HeaderTooLong
 from notqmail.policy.limits import COMMANDS_WITHOUT_MAIL_MAX, ENVELOPES_BYTES_MAX, EnvelopeBytes
@@ -34,6 +32,7 @@ from notqmail.wire.qmqp import PackageReader
 from notqmail.wire.reply_reader import REPLY_MAX
 from notqmail.wire.reports import success
 from notqmail.wire.stuffing import END, Stuffer
+from smtpd_fakes import FakeQueue, new_session, say
 
 CHUNK = b"x" * 65_536
 MEGABYTES = 24  # in all; whoever kept it would be seen
@@ -55,7 +54,7 @@ def much() -> Iterator[bytes]:
         yield CHUNK
 
 
-# --- CVE-2005-1513, -1514, -1515; Qualys 2020 --------------------------------------------------------------------------
+# --- CVE-2005-1513, -1514, -1515; Qualys 2020 ------------------------------------------------------------------------
 
 
 def test_cve_2005_1514_a_command_without_end_is_not_kept() -> None:
@@ -188,7 +187,7 @@ def test_a_client_may_name_as_many_recipients_as_are_allowed() -> None:
     assert say(session, b"DATA", b".")[-1].startswith(b"250 ok ")
 
 
-# --- the other direction: a server that we deliver to ------------------------------------------------------------------
+# --- the other direction: a server that we deliver to ----------------------------------------------------------------
 
 HELLO = b"220 hi\r\n250 x\r\n250 ok\r\n250 ok\r\n354 go\r\n"
 
@@ -229,7 +228,7 @@ def test_a_reply_of_many_short_lines_costs_no_square() -> None:
     assert session.outcome is not None
 
 
-# --- SMTP smuggling ----------------------------------------------------------------------------------------------------
+# --- SMTP smuggling --------------------------------------------------------------------------------------------------
 
 LOOK_ALIKES = [
     pytest.param(b"\n.\n", id="CVE-2023-51764 Postfix, LF.LF"),

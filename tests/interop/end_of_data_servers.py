@@ -1,8 +1,8 @@
 """Other mail servers out of Debian's packages, run from where they were unpacked: the packages are never installed.
 
-`make test` unpacks them into .foreign/ (packaging/foreign-servers). Exim and OpenSMTPD insist on fixed paths and on accounts
-of their own, so each gets a small root directory with the libraries it needs and is started by chroot; chasquid does
-not. All listen on a high port of 127.0.0.1, know nothing of /etc, and deliver nothing anywhere.
+`make test` unpacks them into .foreign/ (packaging/foreign-servers). Exim and OpenSMTPD insist on fixed paths and on
+accounts of their own, so each gets a small root directory with the libraries it needs and is started by chroot;
+chasquid does not. All listen on a high port of 127.0.0.1, know nothing of /etc, and deliver nothing anywhere.
 """
 
 import os
@@ -123,11 +123,10 @@ def opensmtpd(base: Path) -> Foreign:
     (root / "var/lib/opensmtpd/empty").mkdir(parents=True, exist_ok=True)
     (root / "var/spool/smtpd").mkdir(mode=0o711, exist_ok=True)
     (root / "smtpd.conf").write_text(
-        f'listen on 127.0.0.1 port {port}\naction "away" relay host smtp://127.0.0.1:9\nmatch from any for any action "away"\n'
+        f'listen on 127.0.0.1 port {port}\naction "away" relay host smtp://127.0.0.1:9\n'
+        'match from any for any action "away"\n'
     )
-    return Foreign(
-        "opensmtpd", ["chroot", str(root), "/usr/sbin/smtpd", "-d", "-f", "/smtpd.conf"], port, base / "log"
-    )
+    return Foreign("opensmtpd", ["chroot", str(root), "/usr/sbin/smtpd", "-d", "-f", "/smtpd.conf"], port, base / "log")
 
 
 def chasquid(base: Path) -> Foreign:

@@ -152,6 +152,7 @@ class System:
         self.machine = Machine(base)
         self.environ = {"PATH": f"{self.home}/bin:/usr/local/bin:/usr/bin:/bin:/sbin"}
         self.tracer: Callable[[str], list[str]] = lambda user: []  # under what a user's programs run: strace, say
+        self.confined: Callable[[list[str]], list[str]] | None = None  # a service's command, as something confines it
         self._services: list[subprocess.Popen[bytes]] = []
         package = base / "lib" / "notqmail"
         ignored = shutil.ignore_patterns("__pycache__")
@@ -210,7 +211,9 @@ class System:
 
     def inject(self, user: str, message: str) -> None:
         """A message through qmail-inject, as that user."""
-        done = self.run([*self.tracer(user), f"{self.home}/bin/qmail-inject"], user, message.encode(), USER=user, QMAILHOST=HOST)
+        done = self.run(
+            [*self.tracer(user), f"{self.home}/bin/qmail-inject"], user, message.encode(), USER=user, QMAILHOST=HOST
+        )
         assert (done.returncode, done.stderr) == (0, b"")
 
     def start(self, *, own_writer: bool = True) -> None:
@@ -228,7 +231,11 @@ class System:
         until(self.writer_answers, self.log)
 
     def _service(self, command: list[str], user: str = "root") -> None:
-        argv = self.machine.argv([*self.tracer(user), f"{self.home}/bin/{command[0]}", *command[1:]], user)
+        command = [f"{self.home}/bin/{command[0]}", *command[1:]]
+        if self.confined is not None:
+            argv = self.machine.argv(self.confined(command))
+        else:
+            argv = self.machine.argv([*self.tracer(user), *command], user)
         with (self.base / "services").open("ab") as output:
             self._services.append(
                 subprocess.Popen(argv, env=self.environ, cwd="/", stdin=subprocess.DEVNULL, stdout=output,

@@ -6,7 +6,6 @@ person's own program does once it runs is nobody's business.
 
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 CALLS = (
@@ -17,16 +16,28 @@ CALLS = (
 OUTSIDE = "(somebody's program)"
 _CALL = re.compile(r"(\w+)\((.*)\) += (-?\d+|\?)")
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
-_HERE = re.compile(r"AT_FDCWD<([^>]*)>")
-_NAMING = frozenset(("unlink", "rename", "link", "symlink", "mkdir", "rmdir", "mknod", "chmod", "chown", "lchown", "truncate"))
+_NAMING = frozenset(
+    ("unlink", "rename", "link", "symlink", "mkdir", "rmdir", "mknod", "chmod", "chown", "lchown", "truncate")
+)
 _NAMING_AT = frozenset(
-    ("unlinkat", "renameat", "renameat2", "linkat", "symlinkat", "mkdirat", "mknodat", "fchmodat", "fchownat", "utimensat")
+    (
+        "unlinkat",
+        "renameat",
+        "renameat2",
+        "linkat",
+        "symlinkat",
+        "mkdirat",
+        "mknodat",
+        "fchmodat",
+        "fchownat",
+        "utimensat",
+    )
 )
 _READING = frozenset(("read", "pread64", "readv", "preadv", "mmap", "sendfile", "splice", "copy_file_range"))
 
 
 class Deeds:
-    """What one role did. Each is a set of (what, who): `who` are the numbers uid:gid it had then, None before any change."""
+    """What one role did. Each is a set of (what, who): `who` are the numbers uid:gid that it had then."""
 
     def __init__(self) -> None:
         self.reads: set[tuple[str, str]] = set()

@@ -10,19 +10,21 @@ import sys
 import pytest
 from broken import VARIANTS, Breaking
 
+from notqmail.queue import ledger
+from notqmail.send import loop, sender, todo
 from notqmail.testing.simulation import __main__ as command
 from notqmail.testing.simulation.run import Simulation
 
-SEEDS = range(1, 21)
+SEEDS = range(1, 17)
 SEEDS_TO_NOTICE = 12
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_every_rule_holds_through_a_day_of_traffic_and_trouble(seed: int) -> None:
-    one = Simulation(seed, days=1)
+def test_every_rule_holds_through_half_a_day_of_traffic_and_trouble(seed: int) -> None:
+    one = Simulation(seed, days=0.5)
     held = one.run()
     last = "\n".join(list(one.clock.journal)[-40:])
-    assert held, f"{last}\n{one.violation}\npython -m notqmail.testing.simulation --seed {seed} --days 1"
+    assert held, f"{last}\n{one.violation}\npython -m notqmail.testing.simulation --seed {seed} --days 0.5"
     assert one.account.counts["accepted"] > 0
 
 
@@ -61,3 +63,16 @@ def test_a_violation_is_shown_with_its_history_and_how_to_repeat_it(
     assert shown[5].startswith("VIOLATION concurrency:")
     assert shown[6] == "repeat: python -m notqmail.testing.simulation --seed 5 --days 1"
     assert shown[7].startswith("seed 5:")
+
+
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_every_rule_holds_where_every_limit_is_reached_at_once(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thresholds that take thousands of messages, made small."""
+    for module, name, value in (
+        (todo, "DIRECT_MAX", 5), (todo, "BATCH_MAX", 3), (todo, "_MANY", 1), (sender, "_FRESH_MAX", 2),
+        (loop, "_ENDED_MAX", 2), (loop, "_CLEAN_A_TURN", 5), (ledger, "JOURNAL_MAX", 4_000),
+    ):  # fmt: skip
+        assert isinstance(getattr(module, name), int)
+        monkeypatch.setattr(module, name, value)
+    one = Simulation(seed, days=0.3, per_day=600, faults_per_day=150)
+    assert one.run(), one.violation

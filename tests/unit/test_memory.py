@@ -18,7 +18,8 @@ else:
 
 
 def grown(limit: int) -> str:
-    done = subprocess.run([sys.executable, "-c", SCRIPT, str(limit)], capture_output=True, text=True, check=True, timeout=60)
+    argv = [sys.executable, "-c", SCRIPT, str(limit)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
     return done.stdout.strip()
 
 

@@ -1,7 +1,10 @@
 """The resident qmail-queue's loop, one turn at a time, over real sockets and a FakeDisk."""
 
+import contextlib
 import os
 import socket
+import struct
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -306,6 +309,7 @@ def test_one_user_cannot_have_all_connections(
     for _ in range(2):
         one_more = server.client()
         server.turns()
+        one_more.settimeout(10)  # a thread closes it
         assert one_more.recv(1) == b""
     assert capfd.readouterr().err.count("refusing more") == 1
     idle[0].close()
@@ -330,7 +334,7 @@ def stranger(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
 
 
 def lingering_socket() -> tuple[int, tuple[socket.socket, ...]]:
-    """A TCP socket whose last close waits a minute for a peer that does not read; and what keeps it so."""
+    """A TCP socket whose last close waits 20 seconds for a peer that does not read; and what keeps it so."""
     listener = socket.create_server(("127.0.0.1", 0))
     sender = socket.create_connection(listener.getsockname())
     peer, _ = listener.accept()
@@ -338,15 +342,15 @@ def lingering_socket() -> tuple[int, tuple[socket.socket, ...]]:
     with contextlib.suppress(BlockingIOError):
         while True:
             sender.send(b"x" * 65_536)
-    sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 60))
+    sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 20))
     return sender.detach(), (listener, peer)
 
 
-@pytest.mark.parametrize("bytes_with_it", [encode_descriptor_package(5, b"s@x", [b"r@y"]), b"garbage", b"1"])
-def test_a_descriptor_whose_closing_would_take_long_keeps_nobody_waiting(stranger: Server, bytes_with_it: bytes) -> None:
+@pytest.mark.parametrize("with_it", [encode_descriptor_package(5, b"s@x", [b"r@y"]), b"garbage", b"1"])
+def test_a_descriptor_whose_closing_would_take_long_keeps_nobody_waiting(stranger: Server, with_it: bytes) -> None:
     descriptor, kept = lingering_socket()
     client = stranger.client()
-    socket.send_fds(client, [bytes_with_it], [descriptor])
+    socket.send_fds(client, [with_it], [descriptor])
     socket.send_fds(client, [b"more"], [descriptor])  # nobody may ever read this one
     client.close()
     os.close(descriptor)
@@ -359,11 +363,10 @@ def test_a_descriptor_whose_closing_would_take_long_keeps_nobody_waiting(strange
 
 def test_who_has_too_many_slow_closings_has_to_wait(stranger: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stranger.loop._closer, "is_stuck", {os.getuid()}.__contains__)
-    client = stranger.client(GOOD)
+    client = stranger.client()
     stranger.turns()
-    with pytest.raises(ConnectionError):
-        stranger.answers(client)
-        client.send(b"x")
+    client.settimeout(10)
+    assert client.recv(1) == b""
 
 
 def test_what_can_never_fit_is_refused_before_a_byte_is_written(server: Server) -> None:

@@ -33,12 +33,13 @@ JOURNAL_MAX = 16_777_216  # bytes; then the journal is put aside under a number 
 class Journal:
     """One journal, for appending. Where its file does not exist it keeps nothing and costs nothing."""
 
-    __slots__ = ("_disk", "_lines", "_size", "directory", "kept", "path")
+    __slots__ = ("_disk", "_lines", "_names_to_sync", "_size", "directory", "kept", "path")
 
     def __init__(self, disk: "Disk", directory: bytes) -> None:
         """Raises OSError when it is there and cannot be read."""
         self._disk, self.directory, self.path = disk, directory, directory + b"/current"
         self._lines: list[bytes] = []
+        self._names_to_sync: list[bytes] = []
         state = disk.state(self.path)
         self.kept = state is not None
         self._size = state.size if state is not None else 0
@@ -58,6 +59,9 @@ class Journal:
         self._disk.append(self.path, data)
         self._size += len(data)
         self._lines.clear()
+        if self._names_to_sync:
+            self._disk.sync(self._names_to_sync)
+            self._names_to_sync = []
 
     def forget(self) -> None:
         """Drops what waits: the events did not happen after all."""
@@ -65,8 +69,12 @@ class Journal:
 
     def _put_aside(self) -> None:
         numbers = [int(name) for name in self._disk.names(self.directory) if name.isdigit()]
+        aside = self.directory + b"/%d" % (max(numbers, default=0) + 1)
+        # Once: from here on only the new file's content is synced with what it tells of, not its name.
+        self._names_to_sync = [self.path, self.directory]
         try:
-            self._disk.rename(self.path, self.directory + b"/%d" % (max(numbers, default=0) + 1))
+            self._disk.rename(self.path, aside)
+            self._names_to_sync.append(aside)
         except FileNotFoundError:
             pass  # another writer has just done it
         self._size = 0

@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import stat
 
 from notqmail.queue.layout import queue_directory
 from notqmail.receive.queue_serve import QueueServer, listen
@@ -70,7 +71,8 @@ def _own_run_directory(home: bytes, uid: int, gid: int) -> None:
         os.mkdir(run)
     except FileExistsError:
         pass  # from an earlier start, or from `notqmail init`
-    if os.stat(run).st_uid in (uid, os.geteuid()):
+    status = os.stat(run)
+    if status.st_uid in (uid, os.geteuid()) and stat.S_IMODE(status.st_mode) != 0o755:
         os.chmod(run, 0o755)  # whatever umask we were started with
-        if os.geteuid() == 0:
-            os.chown(run, uid, gid)
+    if os.geteuid() == 0 and status.st_uid == 0 and uid != 0:
+        os.chown(run, uid, gid)  # only when it must: a sandboxed root may not (packaging/systemd/qmail-send.service)

@@ -18,6 +18,7 @@ import struct
 from notqmail.queue import trigger
 from notqmail.queue.client import socket_path
 from notqmail.queue.layout import queue_directory
+from notqmail.receive.closing import Closer
 from notqmail.receive.enqueue import Enqueuer, Refused, Request, invoked_by
 from notqmail.receive.queue_copies import Copies
 from notqmail.unix.mains import complain
@@ -40,7 +41,8 @@ _WAITING_SOME = 1_048_576  # below it nobody counts
 BATCH_MAX = 256  # messages a sync: beyond it the gain is small and the first one waits longer
 _READ_BYTES = 262_144
 _ANSWER_UNREAD_MAX = 1_048_576  # a client that reads no answers is dropped
-_DESCRIPTORS_MAX = 8  # in one message from the kernel, and waiting; a package brings at most one
+_DESCRIPTORS_MAX = 8  # waiting; a package brings at most one
+_DESCRIPTORS_TAKEN = 253  # Linux's SCM_MAX_FD: what we do not take recvmsg closes, and may wait for it (closing.py)
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 
@@ -71,6 +73,7 @@ class QueueServer:
         self._disk, self._clock = disk, clock
         self._enqueuer = Enqueuer(disk, clock, os.getpid())
         self._copies = copies or Copies()
+        self._closer = Closer()
         self._copying: dict[int, _Client] = {}  # whose large message is with which child
         self._clients: dict[int, _Client] = {}
         self._serial = os.getpid()  # numbers of residents' messages: as unique as process numbers are
@@ -132,7 +135,7 @@ class QueueServer:
                 self._flush(client)
         for client, request, descriptor in large:
             self._start_copy(client, request)
-            os.close(descriptor)
+            self._close(descriptor, client.uid)
 
     def _start_copy(self, client: _Client, request: Request) -> None:
         """Gives a large message to a child, and its connection until the child ends."""
@@ -191,8 +194,8 @@ class QueueServer:
             return
         connection.setblocking(False)
         client = _Client(connection)
-        if self._has_too_many(client.uid):
-            connection.close()
+        if self._has_too_many(client.uid) or self._closer.is_stuck(client.uid):
+            self._close(connection.detach(), client.uid)
             return
         self._clients[connection.fileno()] = client
         self._poll.register(connection.fileno(), select.EPOLLIN)
@@ -224,18 +227,27 @@ class QueueServer:
             self._accepting = False
 
     def _drop(self, client: _Client) -> None:
-        self._clients.pop(client.socket.fileno(), None)
+        if self._clients.pop(client.socket.fileno(), None) is not None:
+            self._poll.unregister(client.socket.fileno())  # closing it would not, while a child has it too
         for descriptor in client.descriptors:
-            os.close(descriptor)
+            self._close(descriptor, client.uid)
         client.descriptors.clear()
-        client.socket.close()  # also leaves the poll
+        if client.socket.fileno() >= 0:
+            self._close(client.socket.detach(), client.uid)
         if not self._accepting and not self.stopping:
             self._poll.modify(self._listener.fileno(), select.EPOLLIN)
             self._accepting = True
 
+    def _close(self, descriptor: int, uid: int) -> None:
+        """Closes what came from this user; what a stranger gave may take its time elsewhere."""
+        if uid in self._trusted:
+            os.close(descriptor)
+        else:
+            self._closer.close(descriptor, uid)
+
     def _read(self, client: _Client, batch: "list[tuple[_Client, Request, int]]") -> None:
         try:
-            data, descriptors, _, _ = socket.recv_fds(client.socket, _READ_BYTES, _DESCRIPTORS_MAX)
+            data, descriptors, _, _ = socket.recv_fds(client.socket, _READ_BYTES, _DESCRIPTORS_TAKEN)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -319,8 +331,12 @@ def _refusing() -> "Iterator[bytes]":
 
 def _file_chunks(descriptor: int, length: int) -> "Iterator[bytes]":
     """The message out of the caller's file, by position: whatever offset it has, and whatever it does meanwhile."""
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        raise Refused(queue_exit.READ_FAILED)  # a pipe or a device could keep everybody waiting
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_size < length:  # files of /proc say that they are empty
+        raise Refused(queue_exit.READ_FAILED)
+    room = os.statvfs(b".")
+    if length > room.f_bavail * room.f_frsize:  # a sparse file, say: not found out by filling the disk
+        raise Refused(queue_exit.WRITE_FAILED)
     position = 0
     while position < length:
         try:

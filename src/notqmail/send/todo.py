@@ -87,6 +87,8 @@ class Preprocessor:
 
         Raises WriteFailed, CleanerLost (what was to be settled stays in todo then).
         """
+        if now_s < self._now_s:
+            self._clock_set_back(now_s)
         self._now_s = now_s
         if self._scan is None:
             if now_s < self.next_look_s(len(known)):
@@ -109,6 +111,12 @@ class Preprocessor:
             alone = sum(map(len, routed.recipients.values())) == 1 and not self._is_half_settled(number)
             (direct if alone and len(known) + len(direct) < DIRECT_MAX else to_settle).append(routed)
         return direct + self.settle(to_settle)
+
+    def _clock_set_back(self, now_s: int) -> None:
+        """What was planned by the old time must not wait until it comes round again."""
+        self._not_before_s = 0
+        self._next_look_s = min(self._next_look_s, now_s + TODO_S)
+        self._aside = {number: min(due_s, now_s + TROUBLE_S) for number, due_s in self._aside.items()}
 
     def settle(self, messages: list[Routed]) -> list[Routed]:
         """S4 to S5 for these; returns those it is done for. The others stay in todo, for a later look.
