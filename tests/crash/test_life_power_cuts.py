@@ -1,6 +1,7 @@
 """A message's whole life, with the power cut at every effect: after a restart everything accepted still arrives."""
 
 import random
+import re
 
 import pytest
 from machine import Machine, World
@@ -74,7 +75,8 @@ def check_world(
     for _sender, recipient, message in world.delivered:
         if b"Subject: failure notice" in message:
             index = int(recipient[1 : recipient.index(b"@")])
-            bounced |= {(index, line[1:-2]) for line in message.split(b"\n") if line[:1] == b"<" and line[-2:] == b">:"}
+            # After a cut a paragraph may follow the torn beginning of itself, in the same line.
+            bounced |= {(index, address) for address in re.findall(rb"<([^<>\n]+)>:\n", message)}
             continue
         index = int(message[message.index(b"Subject: m") + 10 :].split(b"\n", 1)[0])
         assert recipient in messages[index], "delivered to somebody it was not for"

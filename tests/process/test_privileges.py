@@ -336,7 +336,7 @@ def test_a_users_program_has_the_message_read_only_and_two_pipes(system: System)
 
 
 ATTACK = """
-import os, socket, struct, sys, tempfile
+import os, socket, struct, sys, tempfile, threading
 sys.path.insert(0, sys.argv[2])
 from notqmail.wire.qmqp import encode_descriptor_package, encode_package
 def connected():
@@ -347,7 +347,8 @@ def connected():
 def offer(name, descriptor, length):
     one = connected()
     socket.send_fds(one, [encode_descriptor_package(length, b"s@x", [b"nobody@x"])], [descriptor])
-    os.close(descriptor)
+    # Whoever closes last waits. A thread, for that may be us.
+    threading.Thread(target=os.close, args=(descriptor,), daemon=True).start()
     print(name, one.recv(1000).decode())
 pipe_in, pipe_out = os.pipe()
 offer("fifo", pipe_in, 70000)
@@ -373,7 +374,8 @@ offer("lingering", slow.detach(), 5)
 one = connected()
 forged = b"Received: (qmail 1 invoked by uid 0); 1 Jan 1970 00:00:00 -0000\\n\\nforged\\n"
 one.sendall(encode_package(forged, b"root@x", [sys.argv[3].encode()]))
-print("good", one.recv(1000).decode())
+print("good", one.recv(1000).decode(), flush=True)
+os._exit(0)
 """
 
 

@@ -117,3 +117,17 @@ def test_a_recipient_that_cannot_be_explained_is_a_fault(
 def test_only_programs_without_a_ledger_are_named_when_nobody_noted_the_acceptance() -> None:
     got = totals(b"", b"n 5 9 1\ns 5\nk 5\n- 5", {}, {})
     assert (got.foreign, got.faults) == (1, [])
+
+
+def test_a_message_that_ended_but_was_still_in_todo_when_qmail_send_died_is_a_repetition() -> None:
+    first = b"start\nn 5 77 1\ns 5\nk 5\n- 5\n"
+    again = b"start\nn 5 77 1\ns 5\nk 5\n- 5\n"
+    found = totals(b"+ 5 77 1", first + again, {}, {})
+    assert (found.messages, found.recipients, found.delivered, found.repeated) == (1, 1, 1, 1)
+    assert found.faults == []
+
+
+def test_after_a_clean_stop_the_same_two_numbers_are_another_message() -> None:
+    once = b"start\nn 5 77 1\ns 5\nk 5\n- 5\nstop\n"
+    found = totals(b"", once + once, {}, {})
+    assert (found.messages, found.recipients, found.delivered, found.repeated) == (2, 2, 2, 0)

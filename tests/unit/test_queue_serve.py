@@ -4,6 +4,7 @@ import contextlib
 import os
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -385,3 +386,20 @@ def test_files_of_the_kernel_are_no_messages(server: Server, name: str, length: 
     os.close(descriptor)
     (heard,) = server.answers(client)
     assert heard == b"Zqq read error (#4.3.0)" if length else heard.startswith(b"K")  # of length 0 nothing is read
+
+
+def test_without_another_thread_a_stranger_s_descriptor_is_closed_all_the_same(
+    stranger: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", cannot)
+    client = stranger.client()
+    stranger.turns()
+    before, descriptor = stranger.descriptors(), large_file(b"x")
+    socket.send_fds(client, [encode_descriptor_package(1, b"s@x", [b"r@y"])], [descriptor])
+    os.close(descriptor)
+    assert stranger.answers(client)[0][:1] == b"K"
+    assert stranger.descriptors() == before
+    assert not stranger.loop._closer.is_stuck(os.getuid())

@@ -215,7 +215,7 @@ def read_answer(answer: bytes) -> tuple[Report, int]:
     if not report.succeeded:
         return report, 0
     number = report.text.rpartition(b" ")[2]
-    return Report(report.kind), int(number) if number.isdigit() else 0
+    return Report(report.kind), int(number) if number.isdigit() and len(number) <= 20 else 0
 
 
 def _pipes(count: int) -> list[tuple[int, int]]:

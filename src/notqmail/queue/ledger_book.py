@@ -46,6 +46,7 @@ class Events:
         self.living: dict[int, Account] = {}  # the newest account of each number that has not ended
         self.damaged = 0
         self.stopped = True  # whether the last qmail-send stopped by itself
+        self._ended: dict[int, Account] = {}  # the newest of each number since a clean stop
 
     def read(self, lines: "Iterable[bytes]") -> None:
         """Takes more lines; what is no event is counted as damaged."""
@@ -53,6 +54,8 @@ class Events:
             words = line.split(b" ")
             if words[0] in (b"start", b"stop"):
                 self.stopped = words[0] == b"stop"
+                if self.stopped:
+                    self._ended.clear()
             elif not line or len(words) < 2 or not all(word.isdigit() for word in words[1:]):
                 self.damaged += bool(line)
             elif words[0] == b"n" and len(words) == 4:
@@ -62,7 +65,12 @@ class Events:
 
     def _seen(self, number: int, qp: int, recipients: int) -> None:
         known = self.living.get(number)
-        if known is None or known.qp != qp:
+        ended = self._ended.get(number)
+        if known is None and ended is not None and ended.qp == qp:
+            # Ended, but qmail-send died before todo/N was gone: the same message again, not another one.
+            self.living[number] = ended
+            ended.ended = False
+        elif known is None or known.qp != qp:
             self.living[number] = account = Account(number, qp, recipients)
             self.accounts.append(account)
 
@@ -92,6 +100,7 @@ class Events:
             account.discarded = True
         elif kind == b"-":
             account.ended = True
+            self._ended[numbers[0]] = account
             del self.living[numbers[0]]
         else:
             self.damaged += 1

@@ -37,6 +37,9 @@ class _Connection(asyncio.Protocol):
         except BadNetstring:
             self.close()
             return
+        if len(answers) > len(self.waiting):
+            self.close()  # it answers what nobody asked: then none of its answers can be matched
+            return
         for answer in answers:
             future = self.waiting.popleft()
             if not future.done():

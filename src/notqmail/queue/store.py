@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 LOCAL, REMOTE = b"local", b"remote"
 CHANNELS = (LOCAL, REMOTE)
 _INFO_SENDER = b"F"
+_DIGITS_MAX = 20
 
 
 class BadRecord(Exception):
@@ -78,9 +79,9 @@ class QueueStore:
                 recipients.append(value)
             elif letter == b"F":
                 sender = value
-            elif letter == b"u" and value.isdigit():
+            elif letter == b"u" and _is_number(value):
                 uid = int(value)
-            elif letter == b"p" and value.isdigit():
+            elif letter == b"p" and _is_number(value):
                 pid = int(value)
             elif letter not in (b"u", b"p"):
                 raise BadRecord(path)
@@ -286,3 +287,8 @@ class QueueStore:
     def is_known(self, number: int) -> bool:
         """Whether the message is accepted or preprocessed."""
         return any(self._disk.state(path) for path in (split_path(b"info", number), b"todo/%d" % number))
+
+
+def _is_number(value: bytes) -> bool:
+    """Digits, and not so many that nobody wrote them in earnest."""
+    return value.isdigit() and len(value) <= _DIGITS_MAX

@@ -19,10 +19,13 @@ class Closer:
         self._lock = threading.Lock()
 
     def close(self, descriptor: int, uid: int) -> None:
-        """Returns at once; raises RuntimeError when there can be no more threads, and the descriptor stays open."""
+        """Returns at once; only where there can be no more threads it waits."""
         with self._lock:
             self._closing[uid] = self._closing.get(uid, 0) + 1
-        threading.Thread(target=self._close, args=(descriptor, uid), daemon=True).start()
+        try:
+            threading.Thread(target=self._close, args=(descriptor, uid), daemon=True).start()
+        except RuntimeError:
+            self._close(descriptor, uid)
 
     def is_stuck(self, uid: int) -> bool:
         """Whether so much of this user's is being closed that no more should be taken from it."""

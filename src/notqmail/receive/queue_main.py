@@ -11,6 +11,7 @@ from notqmail.unix.accounts import MissingAccount, accounts_for, become
 from notqmail.unix.clock import Clock
 from notqmail.unix.durable import Disk, load_syncfs
 from notqmail.unix.mains import PERMANENT, TEMPORARY, complain
+from notqmail.unix.memory import RESIDENT_BYTES, limit_memory
 
 
 def serve(home: bytes, arguments: list[str]) -> int:
@@ -56,6 +57,7 @@ def serve(home: bytes, arguments: list[str]) -> int:
     wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake_write)
     server.watch(wake_read)
+    limit_memory(RESIDENT_BYTES)
     gc.collect()
     gc.freeze()
     gc.disable()  # nothing here makes cycles; a pause would be everybody's pause

@@ -22,6 +22,7 @@ class Books:
 
     def __init__(self, store: "QueueStore", log: "Log") -> None:
         self._store, self._log, self._ledger = store, log, store.ledger
+        self._in_trouble = False
 
     def open(self) -> None:
         """At start-up: after a qmail-send that did not stop by itself, makes good what the journal lacks.
@@ -72,8 +73,11 @@ class Books:
         """Writes what waits to be written."""
         try:
             self._ledger.flush()
+            self._in_trouble = False
         except OSError:
-            self._log.warning(b"trouble writing the ledger; will try again")
+            if not self._in_trouble:  # once, not once a turn
+                self._log.warning(b"trouble writing the ledger; will try again")
+            self._in_trouble = True
 
     def _make_good(self, account: Account) -> None:
         number = account.number

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _CLEAN_A_TURN = 20  # message files looked at
 _ENDED_MAX = 128  # ended messages that wait for more of them, so that one sync serves many
 _ENDED_WAIT_S = 0.05  # and how long
+_DISK_TROUBLE_S = 10
 
 
 def poll_wait(wakeup_fd: int) -> "Wait":
@@ -86,6 +87,7 @@ class Loop:
         self._writer_is_lost = writer_is_lost
         self._walk: Iterator[int] | None = None
         self._next_walk_s = 0
+        self._finish_after_s = 0  # after trouble with the disk: not before
 
     def run(self) -> None:
         """Until TERM (or a lost child) and no delivery is under way."""
@@ -118,7 +120,7 @@ class Loop:
         if not self._sender.exiting:
             self._clean(now_s)
         quiet = timeout_s > 0 and not ready
-        if quiet or self._ended() >= _ENDED_MAX:
+        if (quiet or self._ended() >= _ENDED_MAX) and now_s >= self._finish_after_s:
             self._finish_ended()
 
     def _ended(self) -> int:
@@ -152,7 +154,10 @@ class Loop:
         wait_s = min(due_s) - now_s
         if wait_s <= 0:
             return 0
-        return _ENDED_WAIT_S if self._ended() else wait_s + FUZZ_S
+        if not self._ended():
+            return wait_s + FUZZ_S
+        trouble_s = self._finish_after_s - now_s
+        return min(wait_s, trouble_s) + FUZZ_S if trouble_s > 0 else _ENDED_WAIT_S
 
     def _wait(self, timeout_s: float) -> set[int]:
         living = [channel for channel in self._sender.channels.values() if channel.alive]
@@ -201,6 +206,7 @@ class Loop:
             self._lost_cleaner()
         except OSError:
             self._log.warning(b"trouble syncing the queue; finished messages stay for now")
+            self._finish_after_s = self._clock.now_s() + _DISK_TROUBLE_S
 
     def _complain_of(self, command: bytes, numbers: list[int], removed: list[bool]) -> None:
         for number, gone in zip(numbers, removed, strict=True):

@@ -10,6 +10,7 @@ from notqmail.wire import queue_exit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from notqmail.testing.simulation.account import Letter
     from notqmail.testing.simulation.machine import Machine
     from notqmail.wire.reports import Report
 
@@ -45,15 +46,20 @@ class WatchedLog(Log):
         machine.clock.note("send: " + text.decode())
         if text.startswith(b"new msg "):
             self._new(int(text[8:]))
+        elif text.startswith(b"end msg "):
+            machine.watch.ended(self._letter(int(text[8:])).pid)
         elif text.startswith(b"triple bounce: discarding bounce/"):
             number = int(text[33:])
-            disk = machine.storage.disk
-            letter = machine.account.letter_in(disk.read(b"mess/%d/%d" % (number % 23, number)))
-            machine.account.discard(letter, addresses_in(disk.read(b"bounce/%d" % number)))
+            text = machine.storage.disk.read(b"bounce/%d" % number)
+            machine.account.discard(self._letter(number), addresses_in(text))
+
+    def _letter(self, number: int) -> "Letter":
+        content = self._machine.storage.disk.read(b"mess/%d/%d" % (number % 23, number))
+        return self._machine.account.letter_in(content)
 
     def _new(self, number: int) -> None:
         machine = self._machine
-        letter = machine.account.letter_in(machine.storage.disk.read(b"mess/%d/%d" % (number % 23, number)))
+        letter = self._letter(number)
         letter.seen = True
         routes: dict[bytes, list[bytes]] = {}
         for recipient in letter.recipients:

@@ -76,6 +76,11 @@ class Watch:
         for channel, addresses in routes.items():
             self._put(pid, channel, Pass(set(addresses), now_s))
 
+    def ended(self, pid: int) -> None:
+        """qmail-send has logged its end; whether rightly so is the audit's question."""
+        for channel in self._limits:
+            self._passes.pop((pid, channel), None)
+
     def expect(self, pid: int, within_s: float) -> None:
         """It is in todo: qmail-send must look at it within these seconds."""
         self._expected[pid] = self._clock.steady_s() + within_s
