@@ -142,8 +142,9 @@ Below {WANTED} %:
 |---|---:|---|
 {low}
 
-Not measured: `testing/` (tools of the tests); what a process did that ended by SIGKILL or ran out of its memory limit, and `python -IS -c` children. So
-the figures of residents that tests kill are a little too low. How it works: `tests/measure/coverage_run.py`.
+Not measured: `testing/` (tools of the tests); what a process did that ended by SIGKILL or ran out of its memory limit,
+and `python -IS -c` children. So the figures of residents that tests kill are a little too low. How it works:
+`tests/measure/coverage_run.py`.
 """
 
 
