@@ -17,7 +17,7 @@ MAN_PAGES = $(wildcard man/*.[1578])
 SETUP = PYTHON='$(PYTHON)' packaging/setup-venv
 export PYTHONPATH = src
 
-.PHONY: help run test check bench crash chaos simulate fuzz debian clean
+.PHONY: help run test check bench crash chaos simulate fuzz coverage mutants debian clean
 
 help:
 	@echo 'make run     the whole mail system here, as you: SMTP on $(SMTP), mail in $(MAILHOME)/Maildir; Ctrl-C stops it'
@@ -27,6 +27,8 @@ help:
 	@echo 'make chaos   kills, stops and full disks under load, then every message audited; SECONDS=300 SEED=7 (and so on)'
 	@echo 'make simulate  days of traffic and trouble in simulated time, seed after seed; SECONDS=600 SEED=1 DAYS=3 (and so on)'
 	@echo 'make fuzz    every parser and session with new hostile input, SECONDS=600'
+	@echo 'make coverage  which lines and branches the tests run; writes docs/explanation/coverage.md'
+	@echo 'make mutants   small wrong changes to queue, wire and control: do the tests notice? SECONDS=600 SEED=7 ONLY=store.py'
 	@echo 'make bench   speed beside Postfix on this machine'
 	@echo 'make clean   removes .venv and caches; never $(MAILHOME), there may be mail in it'
 
@@ -48,6 +50,13 @@ simulate:
 
 fuzz:
 	@python=$$($(SETUP) test) && exec "$$python" tests/fuzz/fuzz_main.py --seconds $(or $(SECONDS),60)
+
+coverage: debian
+	@python=$$($(SETUP) test) && exec "$$python" tests/measure/coverage_run.py $(COVERAGE)
+
+mutants:
+	@python=$$($(SETUP) test) && exec "$$python" tests/mutation/run.py --seconds $(or $(SECONDS),300) \
+	--seed $(or $(SEED),1) --only '$(ONLY)'
 
 check:
 	@python=$$($(SETUP) test) && set -ex && \

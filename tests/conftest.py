@@ -3,12 +3,14 @@
 Warnings are errors and each test has a deadline: pyproject.toml says so.
 """
 
+import gc
 import ipaddress
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -55,6 +57,58 @@ def no_network_but_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", guarded)
 
 
+def _descriptors() -> set[tuple[str, str]]:
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found.add((name, os.readlink(f"/proc/self/fd/{name}")))
+        except FileNotFoundError:
+            pass  # the one that listed them
+    return found
+
+
+def _children() -> set[str]:
+    found: set[str] = set()
+    for thread in os.listdir("/proc/self/task"):
+        try:
+            found.update(Path(f"/proc/self/task/{thread}/children").read_text().split())
+        except FileNotFoundError:
+            pass  # the thread has ended, or this kernel does not tell
+    return found
+
+
+def _left_over(before: tuple[set[tuple[str, str]], set[str]]) -> list[str]:
+    descriptors = [f"descriptor {number}: {what}" for number, what in sorted(_descriptors() - before[0])]
+    return descriptors + [f"child {pid}" for pid in sorted(_children() - before[1])]
+
+
+_WATCHED = ("unit", "property", "crash", "process")
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_over(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A test that leaves a descriptor, a child or a temporary directory behind fails, not the one after it."""
+    if request.path.parent.name not in _WATCHED or not os.path.isdir("/proc/self/fd"):
+        yield
+        return
+    made: list[str] = []
+    mkdtemp = tempfile.mkdtemp
+
+    def noted(*arguments: object, **named: object) -> str:
+        made.append(mkdtemp(*arguments, **named))  # type: ignore[call-overload]
+        return made[-1]
+
+    monkeypatch.setattr(tempfile, "mkdtemp", noted)
+    before = _descriptors(), _children()
+    yield
+    left = _left_over(before)
+    if left:
+        gc.collect()  # what only waits for its destructor is no leak
+        left = _left_over(before)
+    left += [f"directory {path}" for path in made if os.path.lexists(path)]
+    assert left == [], "the test left these behind"
+
+
 @pytest.fixture
 def free_port() -> int:
     """A TCP port on 127.0.0.1 that nobody uses. Between here and its use somebody may take it; nobody does."""
@@ -66,8 +120,6 @@ def free_port() -> int:
 @pytest.fixture
 def short_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory with a short name: a Unix socket's path may have 107 bytes, pytest's own take most of them."""
-    import tempfile
-
     path = Path(tempfile.mkdtemp(prefix="nq"))
     yield path
     shutil.rmtree(path)

@@ -32,7 +32,61 @@ OURS: dict[str, tuple[list[list[bytes]], dict[bytes, list[bytes]]]] = {
 WORKLOAD_NAMES = [name for name in OURS if name != "nobody"]
 SURVIVORS = 64
 
-HARMLESS: dict[str, str] = {}
+# Reason: the changes that it holds for, as `breakage` names them.
+HARMLESS: dict[str, list[str]] = {
+    "either journal alone says which message it was: the writer's `+` line or qmail-send's `n` line": [
+        "enqueue: sync ledger+mess+mess/+pid, without ledger",
+        "enqueue: sync ledger+mess+mess/+pid BEFORE _record: append ledger",
+        "settle: sync info+info/+ledger+local+local/, without ledger",
+        "settle: sync info+info/+ledger+remote+remote/, without ledger",
+        "settle: sync info+info/+ledger+local+local/+remote+remote/, without ledger",
+        "settle: sync info+info/+ledger+local+local/ BEFORE settle: append ledger",
+        "settle: sync info+info/+ledger+remote+remote/ BEFORE settle: append ledger",
+        "settle: sync info+info/+ledger+local+local/+remote+remote/ BEFORE settle: append ledger",
+    ],
+    "the next start finds from the marks what the lost lines said, and notes it (`m`, `-`)": [
+        "append_bounces: sync bounce+bounce/+ledger, without ledger",
+        "_finish_ended: unlink todo BEFORE turn: append ledger",
+        "channel_done: unlink local BEFORE enter: append ledger",
+        "channel_done: unlink remote BEFORE enter: append ledger",
+        "mark_done: write_at remote BEFORE enter: append ledger",
+        "turn: append ledger BEFORE forget: unlink info",
+    ],
+    "only C's qmail-queue makes names in intd; ours has none that could come back": [
+        "_finish_ended: sync bounce/+info/+intd/+ledger+local/+remote/+todo/, without intd/",
+    ],
+    "nothing of the message counts before the sync that both come before": [
+        "_stage: create pid (envelope) BEFORE _stage: create pid",
+        "_stage: link mess BEFORE _stage: create pid (envelope)",
+        "_record: append ledger BEFORE _stage: unlink pid",
+        "write_preprocessed: create remote BEFORE write_preprocessed: create local",
+        "write_preprocessed: create info BEFORE write_preprocessed: create local",
+        "write_preprocessed: create info BEFORE write_preprocessed: create remote",
+        "append_bounces: create bounce BEFORE enter: append ledger",
+    ],
+    "the names go in any order: one sync covers them all before the message file goes, and todo or info alone decide": [
+        "forget: unlink info BEFORE channel_done: unlink remote",
+        "forget: unlink info BEFORE bounce_done: unlink bounce",
+    ],
+    "a name left in pid/ is only a stale file": [
+        "enqueue: sync todo/ BEFORE _name: unlink pid (envelope)",
+    ],
+    "neither concerns the other: two messages, or a line of the ledger and a later step": [
+        "open: append ledger BEFORE accepted",
+        "write_preprocessed: create local BEFORE open: append ledger",
+        "write_preprocessed: create remote BEFORE open: append ledger",
+        "turn: append ledger BEFORE settle: unlink todo",
+        "enter: append ledger BEFORE channel_done: unlink local",
+        "enter: append ledger BEFORE turn: append ledger",
+        "enter: append ledger BEFORE _finish_ended: unlink mess",
+        "_finish_ended: sync bounce/+info/+intd/+ledger+local/+remote/+todo/ BEFORE delivered",
+        "_stage: create pid BEFORE channel_done: unlink local",
+        "_stage: create pid BEFORE _finish_ended: unlink mess",
+    ],
+    "no program can do it: the report comes after the delivery": [
+        "enter: append ledger BEFORE delivered",
+    ],
+}
 
 
 class WatchedWorld(World):
@@ -126,10 +180,17 @@ def test_the_recorded_program_itself_is_without_fault() -> None:
 
 @pytest.mark.parametrize("breaking", [left_out, swapped])
 def test_each_step_left_out_or_swapped_is_noticed(breaking: Breaking) -> None:
+    harmless = {change for changes in HARMLESS.values() for change in changes}
     noticed: dict[str, str | None] = {}
     for name in WORKLOAD_NAMES:
         for change, steps in breaking(record(name)):
-            if change not in HARMLESS and not noticed.get(change):
+            if change not in harmless and not noticed.get(change):
                 noticed[change] = fault(name, steps)
     assert len(noticed) > 10
-    assert [change for change, found in noticed.items() if not found] == []
+    assert [change for change, found in noticed.items() if not found] == [], "nobody notices these"
+
+
+def test_what_is_called_harmless_is_there() -> None:
+    programs = [record(name) for name in WORKLOAD_NAMES]
+    there = {change for steps in programs for breaking in (left_out, swapped) for change, _ in breaking(steps)}
+    assert [change for changes in HARMLESS.values() for change in changes if change not in there] == []

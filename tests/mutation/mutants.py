@@ -25,12 +25,15 @@ class Mutant:
 def mutants_of(source: str) -> Iterator[Mutant]:
     """All there are, in the order of the file."""
     tree = ast.parse(source)
+    original = ast.unparse(tree)
     for node in _live_nodes(tree):
         for what, change in _changes(node):
             undo = copy.copy(node.__dict__)
             before = ast.unparse(node).split("\n", 1)[0]
             change()
-            yield Mutant(getattr(node, "lineno", 0), f"{what}: {before}", ast.unparse(tree))
+            text = ast.unparse(tree)
+            if text != original:
+                yield Mutant(getattr(node, "lineno", 0), f"{what}: {before}", text)
             node.__dict__.clear()
             node.__dict__.update(undo)
 

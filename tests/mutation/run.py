@@ -1,6 +1,6 @@
 """Mutation testing: do the tests notice when a line of queue/, wire/ or control/ is wrong?
 
-    make mutants SECONDS=600 [SEED=7] [MUTANTS='--only queue/store.py']
+    make mutants SECONDS=600 [SEED=7] [ONLY=queue/store.py]
 
 Draws mutants by the seed until the time is over. Each is put into a copy of the repository and the tests that import
 its module run there, then, if nothing failed, those that import a module that imports it (for queue/ the power-cut
@@ -28,13 +28,13 @@ LIMIT_S = 90  # for one mutant's tests; longer means that it hangs, and that is 
 def _importers(texts: dict[str, str], module: str) -> list[str]:
     """The files that import this module."""
     package, _, name = module.rpartition(".")
-    found = []
-    for path, text in texts.items():
-        if f"from {module} import" in text or f"import {module}" in text:
-            found.append(path)
-        elif any(line.startswith(f"from {package} import") and name in line for line in text.splitlines()):
-            found.append(path)
-    return sorted(found)
+
+    def imports(text: str) -> bool:
+        return f"from {module} import" in text or any(
+            line.startswith(f"from {package} import") and name in line for line in text.splitlines()
+        )
+
+    return sorted(path for path, text in texts.items() if imports(text))
 
 
 class Tests:

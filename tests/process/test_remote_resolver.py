@@ -56,6 +56,16 @@ def ask_uvloop(servers, kind, host):
         return runner.run(ask())
 
 
+@pytest.fixture(scope="module", autouse=True)
+def uvloop_has_what_it_keeps():
+    """The first loop of a process makes a pipe for signals that uvloop keeps for ever: that is no test's leak."""
+    try:
+        import uvloop
+    except ImportError:
+        return
+    uvloop.new_event_loop().close()
+
+
 @pytest.fixture(params=[ask_blocking, ask_async, ask_uvloop])
 def ask(request, server):
     return lambda kind, host: request.param([server.address], kind, host)

@@ -50,6 +50,9 @@ class _WriterConversation(socketserver.BaseRequestHandler):
                 package = decode_package(body)
                 if package.message is None:
                     package.message = os.pread(fds[0], package.length, 0)
+                for descriptor in fds:
+                    os.close(descriptor)
+                fds = []
                 self.server.packages.append(package)
                 self.request.sendall(encode(self.server.answer))
 

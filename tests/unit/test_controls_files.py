@@ -29,7 +29,7 @@ def reader(**files: bytes):
         (b"a.test\n", b"a.test"), (b"a.test", b"a.test"), (b"a.test \t \nmore\n", b"a.test"),
         (b"", b""), (b"\n", b""), (b"  \n", b""), (b"\nsecond\n", b""),  # an empty line is a value
         (b" a.test\n", b" a.test"), (b"a.test\r\n", b"a.test\r"),  # leading blanks and CR stay
-        (b"#a\n", b"#a"),  # no comments in such a file
+        (b"a?\n", b"a?"), (b"#a\n", b"#a"),  # no comments in such a file
     ],
 )  # fmt: skip
 def test_a_line_file_is_its_first_line(content: bytes, line: bytes) -> None:

@@ -136,6 +136,7 @@ def test_syncfs_is_used_for_many_paths_and_its_error_is_told(tmp_path: Path) -> 
     assert calls == [tmp_path.stat().st_ino]
     with pytest.raises(WriteFailed):
         disk.sync(paths)
+    os.close(disk._root_fd)  # a resident keeps it for life
 
 
 def test_the_real_syncfs_works_where_there_is_one(tmp_path: Path) -> None:
@@ -147,6 +148,7 @@ def test_the_real_syncfs_works_where_there_is_one(tmp_path: Path) -> None:
     disk.sync([b"a", b"", b"a", b""])
     with pytest.raises(OSError):
         syncfs(-1)
+    os.close(disk._root_fd)
 
 
 def test_the_fake_forgets_what_was_not_synced() -> None:

@@ -131,3 +131,17 @@ def test_after_a_clean_stop_the_same_two_numbers_are_another_message() -> None:
     once = b"start\nn 5 77 1\ns 5\nk 5\n- 5\nstop\n"
     found = totals(b"", once + once, {}, {})
     assert (found.messages, found.recipients, found.delivered, found.repeated) == (2, 2, 2, 0)
+
+
+def test_what_was_interrupted_before_it_was_accepted_is_counted_and_so_is_what_may_arrive_twice() -> None:
+    found = totals(b"+ 5 77 1\n+ 6 78 2", b"start\nn 5 77 1\ns 5\nstart\n! 5 1\ns 5\nk 5\n- 5\n", {}, {})
+    assert (found.interrupted, found.maybe_twice, found.messages) == (1, 1, 1)
+    assert found.faults == []
+
+
+def test_deliveries_that_are_noted_as_possibly_repeated_are_under_way_no_more() -> None:
+    events = Events()
+    events.read([b"n 5 77 3", b"s 5", b"s 5", b"s 5", b"k 5"])
+    assert events.living[5].under_way == 2
+    events.read([b"! 5 2"])
+    assert events.living[5].under_way == 0

@@ -41,6 +41,7 @@ NO_FILES = b"Uh-oh: .qmail has file delivery but has x bit set. (#4.7.0)"
 LINES = [  # text, x bit, steps
     (b"./Mailbox\n", False, [(MBOX, b"./Mailbox")]),
     (b"./Maildir/ \t\n", False, [(MAILDIR, b"./Maildir/")]),  # trailing blanks go
+    (b"./box?\n", False, [(MBOX, b"./box?")]),  # and nothing else
     (b"/a/b/", False, [(MAILDIR, b"/a/b/")]),  # a last line needs no newline
     (b"|cat >x ", False, [(PROGRAM, b"cat >x")]),
     (b"| cat", False, [(PROGRAM, b" cat")]),

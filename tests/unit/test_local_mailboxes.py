@@ -135,9 +135,16 @@ def test_a_file_in_new_is_never_replaced(message):
     assert disk.everything() == {b"/m/new/1795365569.M42P77Q1.h": b"older mail"}
 
 
+def _replace_by_directory(descriptor):
+    """Reading on now fails with EISDIR."""
+    directory = os.open("/", os.O_RDONLY)
+    os.dup2(directory, descriptor)
+    os.close(directory)
+
+
 def test_an_unreadable_message_is_said_to_be_the_message(message):
     large = message(b"x" * 100_000)
-    os.dup2(os.open("/", os.O_RDONLY), large.descriptor)  # reading on now fails with EISDIR
+    _replace_by_directory(large.descriptor)
     disk = FakeDisk()
     assert deliver_batch([MaildirJob(b"/m/", b"", large)], disk, _names()) == [b"Unable to read message. (#4.3.0)"]
     assert disk.everything() == {}
@@ -222,7 +229,7 @@ def test_an_mbox_is_cut_back_when_writing_fails(tmp_path, message, monkeypatch):
 def test_an_unreadable_message_leaves_the_mbox_as_it_was(tmp_path, message):
     path = tmp_path / "mbox"
     large = message(b"x" * 100_000)
-    os.dup2(os.open("/", os.O_RDONLY), large.descriptor)
+    _replace_by_directory(large.descriptor)
     with pytest.raises(DeliveryFailed) as failed:
         deliver_mbox(os.fsencode(path), b"TOP", large)
     assert failed.value.text == b"Unable to read message: is a directory. (#4.3.0)"

@@ -79,9 +79,11 @@ def test_a_damaged_cdb_defers_and_leaks_nothing(tmp_path, content):
 def test_a_record_without_its_fields_is_a_bug_not_a_user(tmp_path):
     (tmp_path / "users").mkdir()
     (tmp_path / "users" / "cdb").write_bytes(build_cdb([(b"!joe\0", b"joe\x001"), (b"", b"")]))
+    users = AssignedUsers(os.fsencode(tmp_path))
     with pytest.raises(LookupFailed) as failed:
-        AssignedUsers(os.fsencode(tmp_path)).find(b"joe")
+        users.find(b"joe")
     assert failed.value.code == BUG
+    users.close()
 
 
 PEOPLE = {

@@ -116,6 +116,7 @@ def test_a_disk_that_does_not_sync_keeps_finished_messages_for_now(bench: Bench)
     bench.settle_down()
     assert b"warning: trouble syncing the queue; finished messages stay for now" in bench.log.kept
     bench.disk.fail_at = None
+    bench.clock.now += 11  # it is not asked again at once
     bench.settle_down()
     assert bench.paths() == []
 
@@ -196,7 +197,8 @@ def test_a_trigger_that_is_armed_anew_forgets_old_pulls_and_sees_new_ones(tmp_pa
     os.mkfifo(os.path.join(home, b"lock/trigger"))
     fifo.pull(home)  # nobody listens
     trigger = Trigger(lambda: fifo.listen(home))
-    wait = poll_wait(os.pipe()[0])
+    signals = os.pipe()
+    wait = poll_wait(signals[0])
     trigger.rearm()
     assert wait([trigger.descriptor], [], 0) == set()
     for _ in range(3):
@@ -209,3 +211,5 @@ def test_a_trigger_that_is_armed_anew_forgets_old_pulls_and_sees_new_ones(tmp_pa
     os.unlink(os.path.join(home, b"lock/trigger"))
     trigger.rearm()
     assert trigger.descriptor == -1
+    for descriptor in signals:
+        os.close(descriptor)

@@ -45,8 +45,8 @@ class Server:
     def __init__(self, place: Path) -> None:
         self.disk = FakeDisk()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._path = str(place / "socket")
-        self._listener.bind(self._path)
+        self.path = str(place / "socket")
+        self._listener.bind(self.path)
         self._listener.listen(100)
         self._listener.setblocking(False)
         self.lifeline_in, self.lifeline_out = os.pipe()
@@ -63,7 +63,7 @@ class Server:
 
     def client(self, *data: bytes) -> socket.socket:
         one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        one.connect(self._path)
+        one.connect(self.path)
         one.setblocking(False)
         self._clients.append(one)
         for part in data:
@@ -403,3 +403,12 @@ def test_without_another_thread_a_stranger_s_descriptor_is_closed_all_the_same(
     assert stranger.answers(client)[0][:1] == b"K"
     assert stranger.descriptors() == before
     assert not stranger.loop._closer.is_stuck(os.getuid())
+
+
+def test_who_has_called_before_the_end_is_served_and_who_calls_after_finds_nobody(server: Server) -> None:
+    early = server.client(GOOD)  # not even accepted yet
+    server.loop.stopping = True
+    server.loop.run()
+    assert decode_all(early.recv(1_000))[0].startswith(b"Kok qp ")
+    assert not os.path.exists(server.path)
+    assert len(server.envelopes()) == 1

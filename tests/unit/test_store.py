@@ -158,3 +158,11 @@ def test_a_bounce_file_without_a_text_is_no_bounce() -> None:
     disk.create(b"bounce/5", ())
     assert not QueueStore(disk).has_bounce(5)
     assert disk.everything() == {}
+
+
+def test_a_todo_file_without_uid_and_pid_has_zeros() -> None:
+    disk = FakeDisk()
+    disk.create(split_path(b"mess", 5), [b"x"])
+    disk.create(b"todo/5", [b"Fs@x\0Tr@x\0"])
+    found = QueueStore(disk).read_accepted(5)
+    assert (found.uid, found.pid, found.sender, found.recipients) == (0, 0, b"s@x", [b"r@x"])

@@ -39,6 +39,8 @@ PACKAGE_MAX = 16_777_216  # bytes in one frame: a small message and some 400,000
 WAITING_PER_UID_MAX = 67_108_864  # bytes of unfinished packages of such a user
 _WAITING_SOME = 1_048_576  # below it nobody counts
 BATCH_MAX = 256  # messages a sync: beyond it the gain is small and the first one waits longer
+_LAST_TURN_S = 0.05
+_LAST_TURNS_MAX = 40
 _READ_BYTES = 262_144
 _ANSWER_UNREAD_MAX = 1_048_576  # a client that reads no answers is dropped
 _DESCRIPTORS_MAX = 8  # waiting; a package brings at most one
@@ -94,17 +96,31 @@ class QueueServer:
         """Serves until `stopping` is set (by a signal handler) or the lifeline ends; finishes what it has begun."""
         while not self.stopping:
             self.turn()
+        self._take_leave()
         self._copies.finish()
         for client in list(self._clients.values()):
             self._drop(client)
 
-    def turn(self, timeout_s: float = -1) -> None:
-        """One round: wait, read, queue, answer."""
+    def _take_leave(self) -> None:
+        """Takes the name away, so that new callers find nobody and do without us, and serves who has called already."""
+        try:
+            os.unlink(self._listener.getsockname())
+        except OSError:
+            pass  # somebody has tidied up
+        if self._lifeline_fd >= 0:
+            self._poll.unregister(self._lifeline_fd)
+            self._lifeline_fd = -1
+        for _ in range(_LAST_TURNS_MAX):
+            if not self.turn(_LAST_TURN_S):
+                return
+
+    def turn(self, timeout_s: float = -1) -> bool:
+        """One round: wait, read, queue, answer. Whether anything happened."""
         batch: list[tuple[_Client, Request, int]] = []
         try:
             events = self._poll.poll(timeout_s, BATCH_MAX)
         except InterruptedError:
-            return
+            return True
         for descriptor, event in events:
             if descriptor == self._listener.fileno():
                 self._accept()
@@ -119,6 +135,7 @@ class QueueServer:
                     self._read(client, batch)
         if batch:
             self._queue_batch(batch)
+        return bool(events)
 
     def _queue_batch(self, batch: "list[tuple[_Client, Request, int]]") -> None:
         large = [one for one in batch if one[2] >= 0]
