@@ -224,7 +224,7 @@ VARIANTS: dict[Breaking, set[str]] = {
     sleep_too_long: {LATE, SLEEP},
     spin: {"no busy loop"},
     ignore_the_trigger: {NEW, "no busy loop"},
-    lose_todo_on_a_full_disk: {LOST, STATES},
+    lose_todo_on_a_full_disk: {LOST, STATES, LATE},
     settle_without_syncing: {LOST, STATES, RIGHT},
     end_without_syncing: {STATES, WHOLE, RIGHT, FINISHED, LOST, LEDGER},
     accept_without_syncing: {LOST, STATES, WHOLE},
