@@ -60,7 +60,9 @@ class Traced:
 
 
 EVERYBODYS = re.compile(
-    r"/$|/usr(/|$)|/lib|/work/|/opt/|/etc/(ld\.so\.|passwd|group|nsswitch\.conf|localtime|resolv\.conf|hosts|host\.conf|gai\.conf)"
+    re.escape(f"{Path(__file__).parents[2]}/")
+    + r"|/$|/usr(/|$)|/lib|/opt/|/etc/(ld\.so\.|passwd|group|nsswitch\.conf|localtime|resolv\.conf|hosts|host\.conf)"
+    r"|/etc/gai\.conf"
     r"|/proc/(self|\d+)/|/dev/urandom$|/sys/|/var/run/nscd/|/run/systemd/userdb"
     r"|/(etc|run|run/host)(/userdb(/.*)?|/host)?$"  # the name service's "systemd" module, where it is installed
 )

@@ -8,13 +8,16 @@ the queue. One user has few such children, so what never ends costs only that us
 
 import os
 import signal
+import stat
 
 from notqmail.queue.client import ANSWER_TIMEOUT_S
+from notqmail.receive.enqueue import Refused
+from notqmail.wire import queue_exit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 CHILDREN_MAX = 60
 CHILDREN_PER_UID_MAX = 20
@@ -81,3 +84,23 @@ class Copies:
         except BaseException:  # noqa: BLE001 - the outermost frame of a process
             os._exit(1)
         os._exit(0)
+
+
+def file_chunks(descriptor: int, length: int) -> "Iterator[bytes]":
+    """The message out of the caller's file, by position: whatever offset it has, and whatever it does meanwhile."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_size < length:  # files of /proc say that they are empty
+        raise Refused(queue_exit.READ_FAILED)
+    room = os.statvfs(b".")
+    if length > room.f_bavail * room.f_frsize:  # a sparse file, say: not found out by filling the disk
+        raise Refused(queue_exit.WRITE_FAILED)
+    position = 0
+    while position < length:
+        try:
+            chunk = os.pread(descriptor, min(1_048_576, length - position), position)
+        except OSError as error:
+            raise Refused(queue_exit.READ_FAILED) from error
+        if not chunk:
+            raise Refused(queue_exit.READ_FAILED)  # shorter than promised
+        position += len(chunk)
+        yield chunk

@@ -3,10 +3,12 @@
 import gc
 import os
 import signal
+import socket
 import stat
 
+from notqmail.queue.client import socket_path
 from notqmail.queue.layout import queue_directory
-from notqmail.receive.queue_serve import QueueServer, listen
+from notqmail.receive.queue_serve import QueueServer
 from notqmail.unix.accounts import MissingAccount, accounts_for, become
 from notqmail.unix.clock import Clock
 from notqmail.unix.durable import Disk, load_syncfs
@@ -78,3 +80,31 @@ def _own_run_directory(home: bytes, uid: int, gid: int) -> None:
         os.chmod(run, 0o755)  # whatever umask we were started with
     if os.geteuid() == 0 and status.st_uid == 0 and uid != 0:
         os.chown(run, uid, gid)  # only when it must: a sandboxed root may not (packaging/systemd/qmail-send.service)
+
+
+def listen(home: bytes, *, stand_by: bool) -> socket.socket:
+    """The listening socket HOME/run/qmail-queue, open to every user as the setuid qmail-queue was.
+
+    When another writer serves this home: waits for its end if `stand_by`, else raises BlockingIOError. Raises OSError.
+    """
+    import fcntl
+
+    path = socket_path(home)
+    lock = os.open(path + b".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held as long as the process lives
+    except BlockingIOError:
+        if not stand_by:
+            raise
+        complain("qmail-queue: another qmail-queue --serve already runs for this home: waiting for its end")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass  # first start in this home
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(path)
+    os.chmod(path, 0o666)
+    listener.listen(1_024)
+    listener.setblocking(False)
+    return listener

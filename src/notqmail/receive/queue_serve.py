@@ -12,15 +12,13 @@ import errno
 import os
 import select
 import socket
-import stat
 import struct
 
 from notqmail.queue import trigger
-from notqmail.queue.client import socket_path
 from notqmail.queue.layout import queue_directory
 from notqmail.receive.closing import Closer
 from notqmail.receive.enqueue import Enqueuer, Refused, Request, invoked_by
-from notqmail.receive.queue_copies import Copies
+from notqmail.receive.queue_copies import Copies, file_chunks
 from notqmail.unix.mains import complain
 from notqmail.wire import queue_exit
 from notqmail.wire.netstring import BadNetstring, encode
@@ -300,7 +298,7 @@ class QueueServer:
             if not client.descriptors:
                 raise BadNetstring("no descriptor came with the message")
             descriptor = client.descriptors.pop(0)
-            chunks = _file_chunks(descriptor, package.length)
+            chunks = file_chunks(descriptor, package.length)
         else:
             chunks = iter((package.message,))
         addresses = [package.sender, *package.recipients]
@@ -344,51 +342,3 @@ def _refusing() -> "Iterator[bytes]":
     """In place of the message of a package that cannot be understood."""
     yield b""
     raise Refused(queue_exit.BAD_ENVELOPE)
-
-
-def _file_chunks(descriptor: int, length: int) -> "Iterator[bytes]":
-    """The message out of the caller's file, by position: whatever offset it has, and whatever it does meanwhile."""
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_size < length:  # files of /proc say that they are empty
-        raise Refused(queue_exit.READ_FAILED)
-    room = os.statvfs(b".")
-    if length > room.f_bavail * room.f_frsize:  # a sparse file, say: not found out by filling the disk
-        raise Refused(queue_exit.WRITE_FAILED)
-    position = 0
-    while position < length:
-        try:
-            chunk = os.pread(descriptor, min(1_048_576, length - position), position)
-        except OSError as error:
-            raise Refused(queue_exit.READ_FAILED) from error
-        if not chunk:
-            raise Refused(queue_exit.READ_FAILED)  # shorter than promised
-        position += len(chunk)
-        yield chunk
-
-
-def listen(home: bytes, *, stand_by: bool) -> socket.socket:
-    """The listening socket HOME/run/qmail-queue, open to every user as the setuid qmail-queue was.
-
-    When another writer serves this home: waits for its end if `stand_by`, else raises BlockingIOError. Raises OSError.
-    """
-    import fcntl
-
-    path = socket_path(home)
-    lock = os.open(path + b".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held as long as the process lives
-    except BlockingIOError:
-        if not stand_by:
-            raise
-        complain("qmail-queue: another qmail-queue --serve already runs for this home: waiting for its end")
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass  # first start in this home
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(path)
-    os.chmod(path, 0o666)
-    listener.listen(1_024)
-    listener.setblocking(False)
-    return listener
