@@ -68,6 +68,9 @@ HARMLESS: dict[str, list[str]] = {
         "forget: unlink info BEFORE channel_done: unlink remote",
         "forget: unlink info BEFORE bounce_done: unlink bounce",
     ],
+    "whether the last qmail-send stopped by itself is told by its very last line, whatever `start` came before": [
+        "turn: append ledger BEFORE open: append ledger",
+    ],
     "a name left in pid/ is only a stale file": [
         "enqueue: sync todo/ BEFORE _name: unlink pid (envelope)",
     ],

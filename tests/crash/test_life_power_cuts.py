@@ -2,6 +2,7 @@
 
 import random
 import re
+from collections.abc import Iterator
 
 import pytest
 from machine import Machine, World
@@ -53,7 +54,7 @@ def check_ledger(disk: FakeDisk, repeated_at_most: int) -> None:
     assert totals.faults == [], totals.faults
     assert totals.recipients == totals.delivered + totals.bounced + totals.discarded
     assert totals.waiting == 0 and totals.repeated <= repeated_at_most
-    assert events.stopped or not events.living
+    assert journal_lines(disk, ENDED)[-1] == b"stop" or not events.living
 
 
 def live(disk: FakeDisk, world: World, messages: list[list[bytes]], accepted: set[int]) -> None:
@@ -100,24 +101,36 @@ def test_whatever_the_cut_everything_accepted_arrives_after_a_restart(name: str)
     check_ledger(reference, repeated_at_most=0)
     assert accepted == set(range(len(messages)))
     restarts = 0
-    for cut in range(reference.effects + 1):
-        disk, world, accepted = machine_disk(), World(answers), set()
+    for survivor, after, accepted in restarted_after_each_cut(FakeDisk, reference.effects, name, limit=24):
+        check_world(after, messages, accepted, answers)
+        assert set(legal_states(survivor).values()) <= {"S2"}
+        check_ledger(survivor, repeated_at_most=2)
+        restarts += 1
+    assert restarts > reference.effects
+
+
+def restarted_after_each_cut(
+    kind: type[FakeDisk], effects: int, name: str, limit: int
+) -> Iterator[tuple[FakeDisk, World, set[int]]]:
+    """Cuts the power at each effect of a workload; for each set of survivors (at most `limit` a cut) that is in legal
+    states: the disk and the world after a new start has done all there was to do, and what had been accepted.
+    """
+    messages, answers = WORKLOADS[name]
+    for cut in range(effects + 1):
+        disk, world, accepted = kind(), World(answers), set[int]()
+        with_ledger(disk)
         disk.cut_at = cut
         try:
             live(disk, world, messages, accepted)
         except PowerCut:
             pass  # the point of it
         delivered = list(world.delivered)
-        for survivor in disk.survivors(random.Random(cut), limit=24):
+        for survivor in disk.survivors(random.Random(cut), limit=limit):
             legal_states(survivor)
             after = World(answers)
             after.delivered = list(delivered)
             Machine(survivor, after, disk.now_s + 60).run_until_empty()
-            check_world(after, messages, accepted, answers)
-            assert set(legal_states(survivor).values()) <= {"S2"}
-            check_ledger(survivor, repeated_at_most=2)
-            restarts += 1
-    assert restarts > reference.effects
+            yield survivor, after, accepted
 
 
 class ForgetfulDisk(FakeDisk):
@@ -139,18 +152,5 @@ def test_every_sync_that_is_left_out_is_noticed(forgets: bytes, monkeypatch: pyt
     with_ledger(reference)
     live(reference, World(answers), messages, set())
     with pytest.raises((AssertionError, OSError, KeyError)):
-        for cut in range(reference.effects + 1):
-            disk, world, accepted = ForgetfulDisk(), World(answers), set[int]()
-            with_ledger(disk)
-            disk.cut_at = cut
-            try:
-                live(disk, world, messages, accepted)
-            except PowerCut:
-                pass  # the point of it
-            delivered = list(world.delivered)
-            for survivor in disk.survivors(random.Random(cut), limit=64):
-                legal_states(survivor)
-                after = World(answers)
-                after.delivered = list(delivered)
-                Machine(survivor, after, disk.now_s + 60).run_until_empty()
-                check_world(after, messages, accepted, answers)
+        for _survivor, after, accepted in restarted_after_each_cut(ForgetfulDisk, reference.effects, name, limit=64):
+            check_world(after, messages, accepted, answers)

@@ -4,6 +4,9 @@ import pytest
 
 from notqmail.queue.ledger import ACCEPTED, ENDED, Journal, journal_lines
 from notqmail.queue.ledger_book import Events, Totals, balance
+from notqmail.queue.store import QueueStore
+from notqmail.send.books import Books
+from notqmail.send.log import Log
 from notqmail.testing.fake_disk import FakeDisk
 
 
@@ -145,3 +148,39 @@ def test_deliveries_that_are_noted_as_possibly_repeated_are_under_way_no_more() 
     assert events.living[5].under_way == 2
     events.read([b"! 5 2"])
     assert events.living[5].under_way == 0
+
+
+class ReadsCounted(FakeDisk):
+    """Remembers which files were read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.were_read: set[bytes] = set()
+
+    def read(self, path: bytes) -> bytes:
+        self.were_read.add(path)
+        return super().read(path)
+
+
+def start_with_old_journals(last_line: bytes) -> ReadsCounted:
+    disk = ReadsCounted()
+    for number in range(1, 13):
+        disk.create(ENDED + b"/%d" % number, [b"\n\nn %d 7 1\n.\n" % number])
+    disk.create(ENDED + b"/current", [b"\n\n" + last_line + b"\n.\n"])
+    Books(QueueStore(disk), Log(-1)).open()
+    return disk
+
+
+def test_a_start_after_a_clean_stop_reads_no_old_journals_however_many_there_are() -> None:
+    disk = start_with_old_journals(b"stop")
+    assert disk.were_read == {ENDED + b"/12", ENDED + b"/current"}
+    assert journal_lines(disk, ENDED)[-1] == b"start"
+
+
+def test_a_start_after_a_crash_makes_good_what_the_newest_journals_have() -> None:
+    disk = start_with_old_journals(b"k 12")
+    assert ENDED + b"/5" not in disk.were_read
+    made_good = journal_lines(disk, ENDED)[13:]
+    assert made_good == [b"m %d 1" % n if i == 0 else b"- %d" % n for n in range(6, 12) for i in (0, 1)] + [
+        b"- 12", b"start"
+    ]  # fmt: skip

@@ -56,6 +56,17 @@ def test_while_exiting_only_reports_matter(bench: Bench) -> None:
     assert bench.sender.may_exit()
 
 
+@pytest.mark.parametrize(("told_to_stop", "alerts"), [(False, 1), (True, 0)])
+def test_a_lost_writer_ends_the_whole_and_is_no_alarm_where_all_is_stopped(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, told_to_stop: bool, alerts: int
+) -> None:
+    monkeypatch.setattr(bench.loop, "_writer_is_lost", lambda: True)
+    bench.flags.child, bench.flags.exit = True, told_to_stop
+    bench.turn()
+    assert bench.sender.exiting
+    assert bench.log.kept.count(b"alert: oh no! lost qmail-queue --serve! dying...") == alerts
+
+
 def test_ended_messages_wait_for_more_but_not_long(bench: Bench) -> None:
     bench.queue([b"a@me.test"])
     bench.turn()

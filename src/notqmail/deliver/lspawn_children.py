@@ -8,9 +8,8 @@ import os
 import socket
 
 from notqmail.deliver import users, worker
-from notqmail.deliver.mailboxes import AnyPlaceDisk
 from notqmail.unix.accounts import Accounts, become
-from notqmail.unix.durable import load_syncfs
+from notqmail.unix.durable import AnyPlaceDisk, load_syncfs
 from notqmail.unix.launchers import is_ours
 from notqmail.unix.mains import complain
 from notqmail.unix.processes import write_all

@@ -15,7 +15,7 @@ import fcntl
 import os
 import signal
 
-from notqmail.unix.durable import Disk, WriteFailed
+from notqmail.unix.durable import Disk
 from notqmail.unix.errors import error_text, is_temporary
 from notqmail.unix.processes import write_all
 
@@ -236,46 +236,6 @@ def _unlink_tmp(disk: Disk, path: bytes) -> None:
         disk.unlink(path)
     except OSError:
         pass  # a name left in tmp/ holds no mail back: mail readers sweep it after 36 hours
-
-
-class AnyPlaceDisk(Disk):
-    """A disk for files on any file systems: what is synced together is grouped by device, a syncfs for each."""
-
-    def __init__(self, syncfs: "Callable[[int], None] | None") -> None:
-        super().__init__()
-        self._sync_device = syncfs
-
-    def sync(self, paths: "Sequence[bytes]") -> None:
-        """As Disk.sync. A device with one path gets an fsync, one with more a syncfs."""
-        if self._sync_device is None or len(paths) == 1:
-            super().sync(paths)
-            return
-        try:
-            for group in self._by_device(paths):
-                if len(group) == 1:
-                    super().sync(group)
-                else:
-                    self._sync_whole(group[0])
-        except OSError as error:
-            raise WriteFailed(error.errno, error.strerror) from error
-
-    def _by_device(self, paths: "Sequence[bytes]") -> "Iterable[list[bytes]]":
-        devices: dict[bytes, int] = {}
-        groups: dict[int, list[bytes]] = {}
-        for path in paths:
-            directory = path[: path.rfind(b"/") + 1]
-            if directory not in devices:  # a file just made is on the device of its directory
-                devices[directory] = os.stat(directory).st_dev
-            groups.setdefault(devices[directory], []).append(path)
-        return groups.values()
-
-    def _sync_whole(self, path: bytes) -> None:
-        assert self._sync_device is not None
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            self._sync_device(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 # -- mbox ------------------------------------------------------------------------------------------------------

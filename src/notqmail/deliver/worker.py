@@ -17,8 +17,9 @@ import socket
 from array import array
 
 from notqmail.deliver import local, worker_link
-from notqmail.deliver.mailboxes import AnyPlaceDisk, MaildirJob, UniqueNames, deliver_batch
+from notqmail.deliver.mailboxes import MaildirJob, UniqueNames, deliver_batch
 from notqmail.deliver.worker_link import CRASHED, OUTPUT_MAX, Job
+from notqmail.unix.durable import AnyPlaceDisk
 from notqmail.unix.mains import TEMPORARY
 from notqmail.unix.processes import write_all
 

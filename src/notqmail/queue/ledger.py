@@ -80,12 +80,16 @@ class Journal:
         self._size = 0
 
 
-def journal_lines(disk: "Disk", directory: bytes) -> list[bytes]:
-    """All lines of a journal, oldest first; torn ones are left out. Raises OSError."""
+def journal_lines(disk: "Disk", directory: bytes, newest: int | None = None) -> list[bytes]:
+    """The lines of a journal, oldest first, torn ones left out: all of them, or those of its `newest` files.
+
+    Raises OSError.
+    """
     names = disk.names(directory)
     in_order = sorted((name for name in names if name.isdigit()), key=int)
+    in_order += [name for name in names if name == b"current"]
     lines: list[bytes] = []
-    for name in [*in_order, *(name for name in names if name == b"current")]:
+    for name in in_order if newest is None else in_order[-newest:]:
         for group in disk.read(directory + b"/" + name).split(b"\n\n"):
             lines += group.strip(b"\n").split(b"\n")[:-1]  # the last is the dot, or torn
     return lines

@@ -45,17 +45,16 @@ class Events:
         self.accounts: list[Account] = []
         self.living: dict[int, Account] = {}  # the newest account of each number that has not ended
         self.damaged = 0
-        self.stopped = True  # whether the last qmail-send stopped by itself
         self._ended: dict[int, Account] = {}  # the newest of each number since a clean stop
 
     def read(self, lines: "Iterable[bytes]") -> None:
         """Takes more lines; what is no event is counted as damaged."""
         for line in lines:
             words = line.split(b" ")
-            if words[0] in (b"start", b"stop"):
-                self.stopped = words[0] == b"stop"
-                if self.stopped:
-                    self._ended.clear()
+            if words[0] == b"stop":
+                self._ended.clear()
+            elif words[0] == b"start":
+                continue  # what it means is said by the line before it (send/books.py)
             elif not line or len(words) < 2 or not all(word.isdigit() for word in words[1:]):
                 self.damaged += bool(line)
             elif words[0] == b"n" and len(words) == 4:

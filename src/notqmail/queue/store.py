@@ -280,9 +280,9 @@ class QueueStore:
                 count += sum(record[:1] == b"T" for record in records)
         return count
 
-    def ledger_lines(self) -> list[bytes]:
-        """The journal of what became of messages."""
-        return journal_lines(self._disk, ENDED)
+    def ledger_lines(self, newest: int) -> list[bytes]:
+        """The newest files of the journal of what became of messages."""
+        return journal_lines(self._disk, ENDED, newest)
 
     def is_known(self, number: int) -> bool:
         """Whether the message is accepted or preprocessed."""

@@ -5,7 +5,6 @@ The session is `smtpd.Session`; here are the descriptors, the clock's patience a
 
 import os
 import select
-import time
 
 from notqmail.control.files import Missing
 from notqmail.control.smtpd_settings import smtpd_settings
@@ -84,19 +83,19 @@ def run(home: bytes, environ: "Mapping[bytes, bytes]", clock: "Clock", read_fd: 
         check_more_hosts(home)
     except (OSError, Missing, Unreadable):
         return _refuse(write_fd)
-    return converse(Session(settings, environ, _world(home, environ, clock)), settings, read_fd, write_fd)
+    return converse(Session(settings, environ, _world(home, environ, clock)), settings, clock, read_fd, write_fd)
 
 
-def converse(session: Session, settings: "SmtpdSettings", read_fd: int, write_fd: int) -> int:
+def converse(session: Session, settings: "SmtpdSettings", clock: "Clock", read_fd: int, write_fd: int) -> int:
     """Carries bytes between the client and the session until one of them ends it, or SESSION_MAX_S have passed."""
     client = Client(read_fd, write_fd, settings.timeout_s)
-    end_s = time.monotonic() + SESSION_MAX_S
+    end_s = clock.steady_s() + SESSION_MAX_S
     try:
         client.write(session.greet())
         while True:
             try:
                 data = client.read()
-                if time.monotonic() > end_s:
+                if clock.steady_s() > end_s:
                     raise Silent
             except Silent:
                 client.write(session.time_out())

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 IN_DOUBT = b"Possible duplicate! "  # what qmail-remote(8) says when the connection died after the final dot
 
 
+_NEWEST_TO_SEE_A_STOP = 2  # journals: the newest may have been begun by a flush that a power cut has torn
+_NEWEST_AFTER_A_CRASH = 8  # of 16 MB each; a message begun in an older one is not made good
+
+
 class Books:
     """Enters events in the store's ledger. Where none is kept nothing here costs anything."""
 
@@ -31,14 +35,19 @@ class Books:
         """
         if not self._ledger.kept:
             return
-        events = Events()
-        events.read(self._store.ledger_lines())
-        if not events.stopped:
+        if not self._stopped_by_itself():
+            events = Events()
+            events.read(self._store.ledger_lines(_NEWEST_AFTER_A_CRASH))
             for account in events.living.values():
                 if account.known:
                     self._make_good(account)
         self._ledger.note(b"start")
         self.flush()
+
+    def _stopped_by_itself(self) -> bool:
+        """Whether the last qmail-send's last line is its `stop`; true for a journal that is still empty."""
+        lines = self._store.ledger_lines(_NEWEST_TO_SEE_A_STOP)
+        return not lines or lines[-1] == b"stop"
 
     def close(self) -> None:
         """At a clean exit: nothing is under way."""

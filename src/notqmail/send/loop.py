@@ -133,13 +133,13 @@ class Loop:
         if self._flags.reread:
             self._flags.reread = False
             self._reread()
+        if self._flags.exit:
+            self._sender.exiting = True
         if self._flags.child:
             self._flags.child = False
             if self._writer_is_lost() and not self._sender.exiting:
                 self._sender.exiting = True
                 self._log.alert(b"oh no! lost qmail-queue --serve! dying...")
-        if self._flags.exit:
-            self._sender.exiting = True
 
     def _timeout_s(self, now_s: int) -> float:
         """How long there is nothing to do by ourselves; 0 when there is something now."""

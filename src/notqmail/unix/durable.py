@@ -2,7 +2,7 @@
 
 `Disk` is the machine's; `notqmail.testing.fake_disk.FakeDisk` is the same interface with a memory that forgets
 what was not synced, and the crash tests cut its power at every step. Nothing else in the package calls fsync,
-link or rename.
+link or rename, but for what is appended to an mbox under its lock (deliver/mailboxes.py) and a resident's own socket.
 
 What may be relied on after a crash: the *content* of a file whose path was in a `sync` that returned, and the
 *entries* (names made and removed) of a directory whose path was. Nothing else, in no order. POSIX says so, and
@@ -189,6 +189,46 @@ def _cut_back(place: bytes, size: int) -> None:
         os.truncate(place, size)
     except OSError:
         pass  # no regular file, or a disk too broken for it: the caller hears of the write that failed
+
+
+class AnyPlaceDisk(Disk):
+    """A disk for files on any file systems: what is synced together is grouped by device, a syncfs for each."""
+
+    def __init__(self, syncfs: "Callable[[int], None] | None") -> None:
+        super().__init__()
+        self._sync_device = syncfs
+
+    def sync(self, paths: "Sequence[bytes]") -> None:
+        """As Disk.sync. A device with one path gets an fsync, one with more a syncfs."""
+        if self._sync_device is None or len(paths) == 1:
+            super().sync(paths)
+            return
+        try:
+            for group in self._by_device(paths):
+                if len(group) == 1:
+                    super().sync(group)
+                else:
+                    self._sync_whole(group[0])
+        except OSError as error:
+            raise WriteFailed(error.errno, error.strerror) from error
+
+    def _by_device(self, paths: "Sequence[bytes]") -> "Iterable[list[bytes]]":
+        devices: dict[bytes, int] = {}
+        groups: dict[int, list[bytes]] = {}
+        for path in paths:
+            directory = path[: path.rfind(b"/") + 1]
+            if directory not in devices:  # a file just made is on the device of its directory
+                devices[directory] = os.stat(directory).st_dev
+            groups.setdefault(devices[directory], []).append(path)
+        return groups.values()
+
+    def _sync_whole(self, path: bytes) -> None:
+        assert self._sync_device is not None
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._sync_device(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _write(descriptor: int, chunk: "Bytes") -> None:

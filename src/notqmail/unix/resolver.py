@@ -15,6 +15,8 @@ Not tried: recursion, search lists, /etc/hosts.
 import os
 import socket
 
+from notqmail.unix.clock import Clock
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -161,10 +163,10 @@ def _value(record: "Any") -> object:
 class DnsResolver:
     """Asks and waits; for one-shot programs. Remembers nothing, for it lives for one message."""
 
-    __slots__ = ("_servers", "_try_s")
+    __slots__ = ("_clock", "_servers", "_try_s")
 
-    def __init__(self, servers: "Sequence[Server]", *, try_s: float = TRY_S) -> None:
-        self._servers, self._try_s = list(servers), try_s
+    def __init__(self, servers: "Sequence[Server]", *, try_s: float = TRY_S, clock: Clock | None = None) -> None:
+        self._servers, self._try_s, self._clock = list(servers), try_s, clock or Clock()
 
     def mx(self, host: bytes) -> Answer:
         """The mail exchangers of a host."""
@@ -189,13 +191,11 @@ class DnsResolver:
         return Answer(SOFT)
 
     def _ask_server(self, server: "Server", query: Query, *, edns: bool) -> Answer | None:
-        import time
-
         with socket.socket(family_of(server), socket.SOCK_DGRAM) as link:
             link.connect(server)
             link.send(query.wire(edns=edns))
-            give_up_s = time.monotonic() + self._try_s
-            while (left_s := give_up_s - time.monotonic()) > 0:
+            give_up_s = self._clock.steady_s() + self._try_s
+            while (left_s := give_up_s - self._clock.steady_s()) > 0:
                 link.settimeout(left_s)
                 try:
                     answer = query.read(link.recv(_ANSWER_MAX))

@@ -5,6 +5,8 @@ The pipes, the reading of commands and reports and the count of slots are the re
 the passing of time are played.
 """
 
+import abc
+
 from notqmail.deliver.envelope_lines import delivered_to, return_path
 from notqmail.deliver.mailboxes import MaildirJob, UniqueNames, deliver_batch
 from notqmail.deliver.spawn import Refused, Slots
@@ -75,7 +77,7 @@ class Try:
         self.effect: Effect | None = None
 
 
-class Spawner:
+class Spawner(abc.ABC):
     """Either of them: commands in, reports out, slots. `listening`: qmail-send's end of the pipe is open."""
 
     def __init__(self, around: Surroundings, channel: bytes) -> None:
@@ -106,9 +108,9 @@ class Spawner:
         one = Try(delivery, Stored(content, letter), letter.original(delivery.recipient))
         self.try_once(one)
 
+    @abc.abstractmethod
     def try_once(self, one: Try) -> None:
         """Starts a delivery, which ends in `report`."""
-        raise NotImplementedError
 
     def later(self, seconds: float, action: "Callable[[], None]", *, survives: bool) -> None:
         """Does the next step of a delivery; not after a power cut, and after the spawner's death if it `survives`."""
