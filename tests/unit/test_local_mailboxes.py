@@ -11,7 +11,6 @@ import pytest
 
 from notqmail.deliver import mailboxes
 from notqmail.deliver.mailboxes import (
-    AnyPlaceDisk,
     DeliveryFailed,
     MaildirJob,
     Message,
@@ -21,7 +20,7 @@ from notqmail.deliver.mailboxes import (
     quote_from_lines,
 )
 from notqmail.testing.fake_disk import FakeDisk, PowerCut
-from notqmail.unix.durable import Disk, WriteFailed
+from notqmail.unix.durable import AnyPlaceDisk, Disk, WriteFailed
 
 CLOCK = SimpleNamespace(now_us=lambda: 1_795_365_569_000_042)
 TOP = b"Return-Path: <s@x>\nDelivered-To: u@d\n"
