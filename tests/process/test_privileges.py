@@ -107,12 +107,21 @@ def mail_of_every_kind(system: System, peer_port: int) -> None:
     until(lambda: (alice / "Mailbox").exists() and (alice / "program").exists(), system.log)
     until(lambda: said(system, "success: 127.0.0.1_accepted_message") == 2, system.log)
     until(lambda: said(system, ": deferral: Sorry,_I_couldn't_find_any_host") == 2, system.log)
-    until(lambda: "status: local 0/40 remote 0/20" in system.log_path.read_text().splitlines()[-3:], system.log)
+    until(lambda: is_at_rest(system, left=2), system.log)
 
 
 def said(system: System, words: str) -> int:
     """How often they are in the log."""
     return system.log_path.read_text().count(words)
+
+
+def is_at_rest(system: System, left: int) -> bool:
+    """Whether so many messages wait for their next try and nothing else goes on: none unread in todo/, none tried."""
+    log = system.log_path.read_text()
+    status = [line for line in log.splitlines() if "status: " in line][-1:]
+    unread = list((system.home / "queue" / "todo").iterdir())
+    idle = bool(status) and "status: local 0/40 remote 0/20" in status[0]
+    return idle and not unread and log.count("new msg ") - log.count("end msg ") == left
 
 
 def descriptors(pid: int) -> set[str]:
