@@ -1,0 +1,1 @@
+"""How its reader fetches mail: POP3, the programs before it, and tools for mailboxes."""
