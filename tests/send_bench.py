@@ -62,12 +62,16 @@ class Spawner:
         self._commands_in, self._reports_out = commands_in, reports_out
         self._reader = CommandReader()
 
+    def received(self) -> bytes:
+        """The bytes that have come since the last time."""
+        try:
+            return os.read(self._commands_in, 1_000_000)
+        except BlockingIOError:
+            return b""
+
     def commands(self) -> list[Delivery]:
         """What has been ordered since the last time."""
-        try:
-            return self._reader.receive(os.read(self._commands_in, 1_000_000))
-        except BlockingIOError:
-            return []
+        return self._reader.receive(self.received())
 
     def report(self, slot: int, text: bytes) -> None:
         os.write(self._reports_out, bytes([slot]) + text + b"\0")

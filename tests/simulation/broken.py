@@ -14,6 +14,7 @@ from notqmail.receive.enqueue import Enqueuer, Request
 from notqmail.send import sender as sender_module
 from notqmail.send.bounces import Bouncer
 from notqmail.send.channels import Attempt, Channel
+from notqmail.send.destinations import Batch, Destination
 from notqmail.send.jobs import Job
 from notqmail.send.loop import Loop
 from notqmail.send.schedule import next_retry_s
@@ -26,16 +27,17 @@ Breaking = Callable[[pytest.MonkeyPatch], None]
 
 
 def mark_before_the_report(patch: pytest.MonkeyPatch) -> None:
-    start = Sender._start_next
+    start = Sender._start
 
-    def broken(self: Sender, channel: Channel, job: Job, now_s: int) -> None:
-        before = list(channel.attempts)
-        start(self, channel, job, now_s)
-        for attempt in channel.attempts:
-            if attempt is not None and attempt not in before and job.number not in self.in_todo:
-                self._mark_done(attempt)
+    def broken(self: Sender, channel: Channel, batch: Batch) -> None:
+        before = set(channel.slots)
+        start(self, channel, batch)
+        for slot in set(channel.slots) - before:
+            for attempt in channel.slots[slot].attempts:
+                if attempt is not None and batch.job.number not in self.in_todo:
+                    self._mark_done(attempt)
 
-    patch.setattr(Sender, "_start_next", broken)
+    patch.setattr(Sender, "_start", broken)
 
 
 def bounce_text_not_synced(patch: pytest.MonkeyPatch) -> None:
@@ -74,8 +76,8 @@ def ignore_concurrency(patch: pytest.MonkeyPatch) -> None:
     def broken(self: Machine) -> list[Channel]:
         found = channels(self)
         for channel in found:
+            channel._free += range(channel.concurrency, channel.concurrency + 3)
             channel.concurrency += 3
-            channel.attempts += [None] * 3
         return list(found)
 
     patch.setattr(Machine, "channels", broken)
@@ -188,10 +190,10 @@ def half_messages(patch: pytest.MonkeyPatch) -> None:
 
 
 def other_peoples_mail(patch: pytest.MonkeyPatch) -> None:
-    def broken(self: Channel, attempt: Attempt) -> None:
-        others = [one.address for one in self.attempts if one is not None]
-        attempt.address = others[0] if others else attempt.address
-        start(self, attempt)
+    def broken(self: Channel, attempts: list[Attempt], destination: Destination | None = None) -> None:
+        others = [one.address for slot in self.slots.values() for one in slot.attempts if one is not None]
+        attempts[0].address = others[0] if others else attempts[0].address
+        start(self, attempts, destination)
 
     start = Channel.start
     patch.setattr(Channel, "start", broken)
@@ -199,7 +201,14 @@ def other_peoples_mail(patch: pytest.MonkeyPatch) -> None:
 
 def open_job_at_the_exit(patch: pytest.MonkeyPatch) -> None:
     """The bug that the simulation found first (tests/unit/test_sender_exit.py)."""
-    patch.setattr(Job, "is_at_end", False)
+    look = Job.next_window
+
+    def broken(self: Job) -> list[tuple[int, bytes]]:
+        found = look(self)
+        self.is_at_end = self.is_at_end and not found  # it is known only at the next look
+        return found
+
+    patch.setattr(Job, "next_window", broken)
 
 
 LOST = "nothing accepted is lost"

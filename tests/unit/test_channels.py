@@ -8,7 +8,8 @@ import pytest
 from notqmail.send.channels import Attempt, Channel, SpawnerLost
 from notqmail.send.cleaner_link import CleanerLink, CleanerLost
 from notqmail.send.jobs import Job
-from notqmail.wire.reports import success
+from notqmail.wire.reports import permanent, success, temporary
+from notqmail.wire.wide_link import Terms, WideCommandReader, encode_wide_report, place_of
 from send_bench import Spawner
 
 
@@ -24,25 +25,49 @@ def channel(spawner: Spawner) -> Channel:
     return Channel(b"local", 2, spawner.commands_fd, spawner.reports_fd)
 
 
+def taken(channel: Channel, place: int) -> Attempt:
+    found = channel.take(place)
+    assert found is not None and found[1] is not None
+    return found[0]
+
+
 def attempt(channel: Channel, address: bytes = b"r@y") -> Attempt:
     return Attempt(1, Job(457, channel, b"s@x", 0, b"", dying=False), 0, address)
 
 
 def test_slots_are_taken_lowest_first_and_freed_once(channel: Channel) -> None:
     one, two, three = attempt(channel), attempt(channel), attempt(channel)
-    channel.start(one)
-    channel.start(two)
+    channel.start([one])
+    channel.start([two])
     assert not channel.may_start
-    assert channel.take(0) is one and channel.take(0) is None
-    channel.start(three)
-    assert channel.attempts == [three, two]
-    for slot in (2, 255):
-        assert channel.take(slot) is None
-    assert channel.take(1) is two and channel.in_use == 1
+    assert taken(channel, 0) is one and channel.take(0) is None
+    channel.start([three])
+    assert [channel.slots[slot].attempts for slot in (0, 1)] == [[three], [two]]
+    for place in (2, 255, place_of(0, 1), place_of(1, 65_535)):
+        assert channel.take(place) is None
+    assert taken(channel, 1) is two and channel.in_use == 1
+
+
+def test_a_slot_is_free_when_each_recipient_has_its_report(spawner: Spawner) -> None:
+    channel = Channel(b"remote", 1, spawner.commands_fd, spawner.reports_fd, terms=Terms(1, 3))
+    job = Job(457, channel, b"s@x", 0, b"", dying=False)
+    attempts = [Attempt(number, job, number, b"%d@y" % number) for number in range(3)]
+    channel.start(attempts)
+    assert channel.take(place_of(0, 1), temporary(b"")) == (attempts[1], None)
+    assert channel.take(place_of(0, 1), success()) is None, "each only once"
+    assert channel.take(place_of(0, 0)) == (attempts[0], None) and not channel.may_start
+    last, slot = channel.take(place_of(0, 2), permanent(b"")) or (None, None)
+    assert last is attempts[2] and slot is not None and slot.answered
+    assert channel.may_start and channel.in_use == 0
+    channel.push()
+    (command,) = WideCommandReader().receive(spawner.received())
+    assert (command.slot, command.recipients) == (0, (b"0@y", b"1@y", b"2@y"))
+    spawner.say(encode_wide_report(place_of(0, 2), success(b"ok")))
+    assert channel.reports() == [(place_of(0, 2), success(b"ok"))]
 
 
 def test_a_command_names_the_message_by_its_split_path(channel: Channel, spawner: Spawner) -> None:
-    channel.start(attempt(channel))
+    channel.start([attempt(channel)])
     assert spawner.commands() == []  # not before `push`
     channel.push()
     (command,) = spawner.commands()
@@ -53,7 +78,7 @@ def test_a_spawner_that_does_not_read_makes_commands_wait(spawner: Spawner) -> N
     channel = Channel(b"local", 255, spawner.commands_fd, spawner.reports_fd)
     started = 0
     while channel.may_start:
-        channel.start(attempt(channel, b"x" * 1_000))
+        channel.start([attempt(channel, b"x" * 1_000)])
         channel.push()
         started += 1
     assert started < 255 and channel.unsent
@@ -73,7 +98,7 @@ def test_reports_come_when_they_are_whole(channel: Channel, spawner: Spawner) ->
 
 
 def test_a_dead_spawner_is_noticed_when_reading_and_when_writing(channel: Channel, spawner: Spawner) -> None:
-    channel.start(attempt(channel))
+    channel.start([attempt(channel)])
     spawner.die()
     with pytest.raises(SpawnerLost):
         channel.push()

@@ -228,7 +228,7 @@ def test_after_the_lifetime_a_deferral_is_a_failure(bench: Bench) -> None:
     bench.local.report(0, b"Zlater\n")  # not yet older than the lifetime
     bench.turn(2)
     assert len(bench.logged(b"delivery 2: deferral: later/")) == 1
-    due_s = bench.channels[0].heap[0][0]
+    due_s = bench.sender.passes[LOCAL].heap[0][0]
     bench.at(due_s)
     bench.local.report(0, b"Zlater\n")
     bench.settle_down()
@@ -379,7 +379,7 @@ def test_term_writes_due_times_into_the_channel_files_and_the_next_start_keeps_t
     assert len(again.remote.commands()) == 1
     again.remote.report(0, b"Z")
     again.turn()
-    assert again.channels[1].heap[0][0] == NOW_S + 1_600, "the birth is still the first one's"
+    assert again.sender.passes[REMOTE].heap[0][0] == NOW_S + 1_600, "the birth is still the first one's"
     again.close()
 
 
@@ -406,7 +406,7 @@ def test_a_touched_info_file_rejuvenates_a_message(bench: Bench) -> None:
     bench.local.report(0, b"Z")
     bench.turn()
     assert bench.bounces == []
-    assert bench.channels[0].heap[0][0] == NOW_S + 700_000 + 121
+    assert bench.sender.passes[LOCAL].heap[0][0] == NOW_S + 700_000 + 121
 
 
 @pytest.mark.parametrize("lost", ["local", "remote"])

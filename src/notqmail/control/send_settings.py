@@ -14,7 +14,8 @@ class SendSettings:
     """The values; all but `routing` stay until a restart."""
 
     __slots__ = (
-        "bounce_from", "bounce_host", "concurrency_local", "concurrency_remote", "double_bounce_recipient",
+        "bounce_from", "bounce_host", "concurrency_host", "concurrency_local", "concurrency_remote",
+        "double_bounce_recipient",
         "lifetime_s", "routing",
     )  # fmt: skip
 
@@ -24,6 +25,7 @@ class SendSettings:
         self.lifetime_s = number(read, "queuelifetime", 604_800)
         self.concurrency_local = number(read, "concurrencylocal", 10)
         self.concurrency_remote = number(read, "concurrencyremote", 20)
+        self.concurrency_host = number(read, "concurrencyhost", 20)
         self.bounce_from = line_or(read, "bouncefrom", b"MAILER-DAEMON")
         self.bounce_host = line_or_me(read, "bouncehost", b"bouncehost")
         self.double_bounce_recipient = b"%b@%b" % (

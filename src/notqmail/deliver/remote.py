@@ -98,6 +98,10 @@ class Job:
     def __init__(self, host: bytes, sender: bytes, recipients: "Sequence[bytes]", message: Message) -> None:
         self.host, self.sender, self.recipients, self.message = host, sender, recipients, message
 
+    def only_for(self, numbers: "Sequence[int]") -> "Job":
+        """The same for some of its recipients."""
+        return Job(self.host, self.sender, [self.recipients[number] for number in numbers], self.message)
+
     def envelope(self) -> Envelope:
         """What the SMTP session is given."""
         return Envelope(

@@ -16,27 +16,28 @@ from notqmail.deliver.remote import (
     NoResources,
     body,
     open_socket,
-    without_dialogue,
 )
+from notqmail.deliver.remote_report import reports_of
 from notqmail.deliver.routes import NoRoute, candidates
 from notqmail.unix.resolver import MX
 from notqmail.wire.smtp_client import QUIT, Session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from notqmail.deliver.remote import Job, Message, Surroundings
     from notqmail.deliver.routes import Asking, Candidate
     from notqmail.unix.resolver import Answer
     from notqmail.unix.resolver_async import AsyncResolver
+    from notqmail.wire.reports import Report
     from notqmail.wire.smtp_client import Outcome
 
 WRITE_BUFFER_BYTES = 262_144
 
 
-async def deliver(job: "Job", around: "Surroundings", resolver: "AsyncResolver") -> "Outcome":
-    """Delivers, or says why not. Whatever the network does is an outcome, not an exception."""
+async def deliver(job: "Job", around: "Surroundings", resolver: "AsyncResolver") -> "Sequence[Report]":
+    """Delivers, or says why not: a report for each recipient. Whatever the network does is a report, no exception."""
     settings = around.settings
     try:
         search = candidates(job.host, settings, own=around.own, draw=around.draw)
@@ -46,14 +47,29 @@ async def deliver(job: "Job", around: "Surroundings", resolver: "AsyncResolver")
                 session = Session(candidate.address, settings.helo_name)
                 connection = await open_connection(link, session, settings.timeout_s)
                 try:
-                    return await connection.transact(job)
+                    return await hand_over(job, connection)
                 finally:
                     connection.quit()
     except NoRoute as nowhere:
-        return without_dialogue(nowhere.report)
+        return [nowhere.report] * len(job.recipients)
     except NoResources:
-        return without_dialogue(NO_RESOURCES)
-    return without_dialogue(NO_CONNECTION)
+        return [NO_RESOURCES] * len(job.recipients)
+    return [NO_CONNECTION] * len(job.recipients)
+
+
+async def hand_over(job: "Job", connection: "Connection") -> "Sequence[Report]":
+    """One transaction; and more on the same connection for recipients whom the peer found too many for one.
+
+    It comes to an end: too many are only those after one that was accepted.
+    """
+    outcome = await connection.transact(job)
+    reports = reports_of(outcome, len(job.recipients))
+    if outcome.overflow and outcome.report.succeeded and connection.may_transact:
+        reports = list(reports)
+        rest = await hand_over(job.only_for(outcome.overflow), connection)
+        for number, report in zip(outcome.overflow, rest, strict=True):
+            reports[number] = report
+    return reports
 
 
 async def answered(asking: "Asking", resolver: "AsyncResolver") -> "list[Candidate]":

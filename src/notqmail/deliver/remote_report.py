@@ -8,7 +8,10 @@ from notqmail.wire.reports import PERMANENT, SUCCESS, TEMPORARY, Report, permane
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from notqmail.unix.processes import Ended
+    from notqmail.wire.smtp_client import Outcome
 
 CRASHED = temporary(b"qmail-remote crashed.\n")
 UNABLE = temporary(b"Unable to run qmail-remote.\n")
@@ -47,3 +50,13 @@ def combine_records(output: bytes) -> Report:
     if _RANK[message] <= _RANK[kind] and len(records) > 1 and records[1][:1] in _RANK:
         text += records[1][1:]
     return Report(kind, text)
+
+
+def reports_of(outcome: "Outcome", recipients: int) -> "Sequence[Report]":
+    """What our own client's outcome says to each of so many recipients, by the same rule."""
+    found = []
+    for letter, text in outcome.records:
+        kind = _RECIPIENT_KIND.get(letter, outcome.report.kind)
+        more = outcome.report.text if _RANK[outcome.report.kind] <= _RANK[kind] else b""
+        found.append(Report(kind, text + more))
+    return found + [outcome.report] * (recipients - len(found))

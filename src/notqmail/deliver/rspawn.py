@@ -1,7 +1,8 @@
-"""qmail-rspawn: the remote deliveries of qmail-send, up to 120 at a time, in one event loop (qmail-rspawn(8)).
+"""qmail-rspawn: the remote deliveries of qmail-send, many at a time, in one event loop (qmail-rspawn(8)).
 
-Commands come in on one pipe, reports go out on another (wire.spawn_link). A delivery is made in this process by the
-agent behind our qmail-remote. Where $QMAILREMOTE, or the qmail-remote that would be found, is another program, that
+Commands come in on one pipe, reports go out on another (wire.spawn_link; with a qmail-send of ours wire.wide_link, so
+that recipients of one message at one host ride in one transaction). A delivery is made in this process by the agent
+behind our qmail-remote. Where $QMAILREMOTE, or the qmail-remote that would be found, is another program, that
 is run as the classic contract says: `qmail-remote HOST SENDER RECIPIENT`, message on 0, report pipe on 1 and 2.
 
 Every command that was taken is answered exactly once; whatever goes wrong unexpectedly in one delivery is that
@@ -25,23 +26,37 @@ from notqmail.deliver.remote import (
     chance,
 )
 from notqmail.deliver.remote_async import deliver
-from notqmail.deliver.remote_report import CRASHED, combine_records, report_for_end
+from notqmail.deliver.remote_report import CRASHED, report_for_end
 from notqmail.deliver.spawn import CANNOT_FORK, CANNOT_PIPE, Refused, Slots, open_message, split_recipient
 from notqmail.unix.controls import Unreadable, control_reader
 from notqmail.unix.launchers import is_ours
 from notqmail.unix.mains import complain
 from notqmail.unix.processes import Ended, spawn, write_all
+from notqmail.wire.reports import temporary
 from notqmail.wire.spawn_link import SPAWN_SLOTS, BadCommand, CommandReader, Delivery, encode_report
+from notqmail.wire.wide_link import (
+    ASKING_SLOT,
+    Terms,
+    WideCommandReader,
+    encode_wide_report,
+    is_question,
+    place_of,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from notqmail.control.remote_settings import RemoteSettings
     from notqmail.deliver.tcpto import TimeoutTable
     from notqmail.unix.resolver_async import AsyncResolver
     from notqmail.wire.reports import Report
 
+RECIPIENTS_MAX = 100  # in one transaction: what every server must take (RFC 5321 4.5.3.1.8)
+_WIDE_SLOTS_MAX = 1_000
+_FILES_A_SLOT = 4  # message, connection, DNS; or message and pipe of a program
+_FILES_BESIDE = 40
+_STRANGE_HOST = temporary(b"Internal error: recipients at different hosts. (#4.3.5)\n")
 REFRESH_S = 1.0  # a changed control file, program or interface is noticed after so long
 OUTPUT_MAX = 100_000  # of a foreign qmail-remote; qmail-send keeps a tenth of it
 _EXEC_FAILED = 111  # whatever the reason: a missing qmail-remote must not bounce the mail (notqmail issue 244)
@@ -67,14 +82,16 @@ class Rspawn:
 
     def __init__(
         self, home: bytes, queue_uid: int, environ: "Mapping[bytes, bytes]", *, resolver: "AsyncResolver",
-        timeouts: "TimeoutTable", own_addresses: "Callable[[], Collection[bytes]]", commands_fd: int = 0,
-        reports_fd: int = 1,
+        timeouts: "TimeoutTable", own_addresses: "Callable[[], Collection[bytes]]", open_files: int = 1_024,
+        commands_fd: int = 0, reports_fd: int = 1,
     ) -> None:  # fmt: skip
         self._home, self._queue_uid, self._environ = home, queue_uid, environ
         self._resolver, self._timeouts, self._own_addresses = resolver, timeouts, own_addresses
         self._commands_fd, self._reports_fd = commands_fd, reports_fd
-        self._reader = CommandReader()
+        self._reader: CommandReader | WideCommandReader = CommandReader()
         self._slots = Slots()
+        self._is_wide = False
+        self._wide_slots = max(1, min(_WIDE_SLOTS_MAX, (open_files - _FILES_BESIDE) // _FILES_A_SLOT))
         self._tasks: set[asyncio.Task[None]] = set()
         self._reports: list[bytes] = []
         self._somebody_listens = True
@@ -112,30 +129,45 @@ class Rspawn:
             self._look_for_end()
 
     def _take(self, delivery: Delivery) -> None:
+        if not self._is_wide and is_question(delivery):
+            self._become_wide()
+            return
         try:
             self._slots.take(delivery.slot)
         except Refused as refusal:
-            self._report(delivery.slot, refusal.report)
+            self._report(delivery, [refusal.report] * len(delivery.recipients))
             return
         try:
+            if len({split_recipient(recipient)[1].lower() for recipient in delivery.recipients}) > 1:
+                raise Refused(_STRANGE_HOST)
             message_fd = open_message(self._home, self._queue_uid, delivery)
         except Refused as refusal:
-            self._answer(delivery.slot, refusal.report)
+            self._answer(delivery, [refusal.report] * len(delivery.recipients))
             return
         task = self._loop.create_task(self._deliver(delivery, message_fd))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _answer(self, slot: int, report: "Report") -> None:
-        self._slots.free(slot)
-        self._report(slot, report)
+    def _become_wide(self) -> None:
+        """qmail-send is one of ours and waits for this answer before it says more."""
+        self._reports.append(encode_report(ASKING_SLOT, Terms(self._wide_slots, RECIPIENTS_MAX).answer()))
+        self._flush_reports()
+        self._reader, self._slots, self._is_wide = WideCommandReader(), Slots(self._wide_slots), True
+
+    def _answer(self, delivery: Delivery, reports: "Sequence[Report]") -> None:
+        self._slots.free(delivery.slot)
+        self._report(delivery, reports)
         self._look_for_end()
 
-    def _report(self, slot: int, report: "Report") -> None:
+    def _report(self, delivery: Delivery, reports: "Sequence[Report]") -> None:
         """Reports of one turn of the loop leave in one write."""
         if not self._reports:
             self._loop.call_soon(self._flush_reports)
-        self._reports.append(encode_report(slot, report))
+        if self._is_wide:
+            places = (place_of(delivery.slot, index) for index in range(len(reports)))
+            self._reports += map(encode_wide_report, places, reports)
+        else:
+            self._reports.append(encode_report(delivery.slot, reports[0]))
 
     def _flush_reports(self) -> None:
         self._write_reports(b"".join(self._reports))
@@ -159,30 +191,29 @@ class Rspawn:
         try:
             known = self._current()
             if known.program is not None:
-                report = await self._run_program(known.program, delivery, message_fd)
+                reports = await self._run_program(known.program, delivery, message_fd)
             else:
-                report = await self._deliver_here(known, delivery, message_fd)
+                reports = await self._deliver_here(known, delivery, message_fd)
         except MemoryError:
-            report = OUT_OF_MEMORY
+            reports = [OUT_OF_MEMORY] * len(delivery.recipients)
         except Exception as error:  # noqa: BLE001 - a bug met by one delivery: it waits, the others go on
             complain(f"qmail-rspawn: delivery failed: {type(error).__name__}: {error}")
-            report = CRASHED
+            reports = [CRASHED] * len(delivery.recipients)
         finally:
             os.close(message_fd)
-        self._answer(delivery.slot, report)
+        self._answer(delivery, reports)
 
-    async def _deliver_here(self, known: Known, delivery: Delivery, message_fd: int) -> "Report":
+    async def _deliver_here(self, known: Known, delivery: Delivery, message_fd: int) -> "Sequence[Report]":
         if known.settings is None:
-            return known.trouble or NO_CONTROLS
+            return [known.trouble or NO_CONTROLS] * len(delivery.recipients)
         try:
             message = Message(message_fd)
         except OSError:
-            return NO_MESSAGE
+            return [NO_MESSAGE] * len(delivery.recipients)
         _, host = split_recipient(delivery.recipient)
-        job = Job(host, delivery.sender, [delivery.recipient], message)
+        job = Job(host, delivery.sender, delivery.recipients, message)
         around = Surroundings(known.settings, own=known.own, timeouts=self._timeouts, draw=chance)
-        outcome = await deliver(job, around, self._resolver)
-        return combine_records(outcome.encode())
+        return await deliver(job, around, self._resolver)
 
     def _current(self) -> Known:
         now_s = self._loop.time()
@@ -204,15 +235,23 @@ class Rspawn:
 
     # A qmail-remote that is not ours.
 
-    async def _run_program(self, program: bytes, delivery: Delivery, message_fd: int) -> "Report":
+    async def _run_program(self, program: bytes, delivery: Delivery, message_fd: int) -> "Sequence[Report]":
+        """One run for each recipient, one after the other: filters in that place expect to see them so."""
+        reports = []
+        for recipient in delivery.recipients:
+            os.lseek(message_fd, 0, os.SEEK_SET)
+            reports.append(await self._run_program_for(recipient, program, delivery.sender, message_fd))
+        return reports
+
+    async def _run_program_for(self, recipient: bytes, program: bytes, sender: bytes, message_fd: int) -> "Report":
         try:
             read_fd, write_fd = os.pipe()
         except OSError:
             return CANNOT_PIPE
         try:
-            _, host = split_recipient(delivery.recipient)
+            _, host = split_recipient(recipient)
             pid = spawn(
-                [program, host, delivery.sender, delivery.recipient],
+                [program, host, sender, recipient],
                 descriptors={0: message_fd, 1: write_fd, 2: write_fd}, environ=self._environ,
                 exit_on_failure=lambda _error: _EXEC_FAILED,
             )  # fmt: skip

@@ -38,19 +38,20 @@ class Refused(Exception):
 
 
 class Slots:
-    """Which delivery slots are busy. A peer that reuses one too early has lost count of its work."""
+    """Which of `count` delivery slots are busy. A peer that reuses one too early has lost count of its work."""
 
-    __slots__ = ("_busy",)
+    __slots__ = ("_busy", "_count")
 
-    def __init__(self) -> None:
+    def __init__(self, count: int = SPAWN_SLOTS) -> None:
         self._busy: set[int] = set()
+        self._count = count
 
     def __len__(self) -> int:
         return len(self._busy)
 
     def take(self, slot: int) -> None:
         """Marks it busy. Raises Refused, and then the slot is as it was."""
-        if slot >= SPAWN_SLOTS:
+        if slot >= self._count:
             raise Refused(_SLOT_TOO_BIG)
         if slot in self._busy:
             raise Refused(_SLOT_IN_USE)

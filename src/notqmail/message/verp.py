@@ -8,12 +8,17 @@ DOUBLE_BOUNCE_SENDER = b"#@[]"
 _PER_RECIPIENT = b"-@[]"
 
 
+def asks_for_expansion(sender: bytes) -> bool:
+    """Whether each recipient may get a sender of its own, so that no two share a delivery."""
+    return sender.endswith(_PER_RECIPIENT)
+
+
 def expand_sender(sender: bytes, recipient: bytes) -> bytes:
     """The envelope sender of one delivery; `recipient` is the rewritten one, with a virtual domain's prefix.
 
     Changed only when the sender asks for it, has an `@` before the mark and the recipient has an `@` too.
     """
-    if not sender.endswith(_PER_RECIPIENT):
+    if not asks_for_expansion(sender):
         return sender
     prefix, at, host = sender.removesuffix(_PER_RECIPIENT).rpartition(b"@")
     box, recipient_at, domain = recipient.rpartition(b"@")

@@ -38,6 +38,7 @@ def serve(home: bytes, queue_uid: int) -> None:
     from notqmail.deliver.rspawn import run as run_spawner
     from notqmail.deliver.tcpto import TimeoutTable
     from notqmail.unix.memory import RESIDENT_BYTES, limit_memory
+    from notqmail.unix.open_files import allow_many_open_files
     from notqmail.unix.resolver import configured_servers
     from notqmail.unix.resolver_async import AsyncDnsResolver
 
@@ -50,6 +51,7 @@ def serve(home: bytes, queue_uid: int) -> None:
         pass  # no file: the feature is off; no right: old time-outs count a while longer
     spawner = Rspawn(
         home, queue_uid, dict(os.environb), timeouts=timeouts, own_addresses=own_addresses,
+        open_files=allow_many_open_files(),
         resolver=AsyncDnsResolver(configured_servers(os.environb), steady_s=clock.steady_s),
     )  # fmt: skip
     run_spawner(spawner)

@@ -1,15 +1,20 @@
 """A channel: one spawner, its delivery slots, what is on the way to it and what it reports."""
 
+import heapq
 import os
 
 from notqmail.message.verp import expand_sender
 from notqmail.queue.layout import SPLIT
-from notqmail.wire.reports import Report
+from notqmail.send.destinations import UNLIMITED
+from notqmail.wire.reports import PERMANENT, SUCCESS, Report
 from notqmail.wire.spawn_link import Delivery, ReportReader
+from notqmail.wire.wide_link import WideReportReader, encode_command, slot_and_index
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from notqmail.send.destinations import Destination
     from notqmail.send.jobs import Job
+    from notqmail.wire.wide_link import Terms
 
 _REPORT_BYTES = 65_536
 _UNSENT_MAX = 65_536  # commands wait here no further: then deliveries start no more until the spawner reads
@@ -28,33 +33,57 @@ class Attempt:
         self.number, self.job, self.offset, self.address = number, job, offset, address
 
 
-class Channel:
-    """LOCAL or REMOTE. `concurrency` slots; the lowest free one is taken, as in C."""
+class Slot:
+    """A slot in use: the deliveries of one command, those that have no report yet."""
 
-    def __init__(self, name: bytes, concurrency: int, commands_fd: int, reports_fd: int) -> None:
-        self.name, self.concurrency = name, concurrency
+    __slots__ = ("answered", "attempts", "destination")
+
+    def __init__(self, attempts: "list[Attempt]", destination: "Destination | None") -> None:
+        self.attempts: list[Attempt | None] = [*attempts]
+        self.destination = destination
+        self.answered = False  # with success or refusal for somebody
+
+
+class Channel:
+    """LOCAL or REMOTE. `concurrency` slots; the lowest free one is taken, as in C.
+
+    `terms` of a wide link, or None; `host_limit`: so many slots at most for one host (send.destinations).
+    """
+
+    def __init__(
+        self, name: bytes, concurrency: int, commands_fd: int, reports_fd: int, *, terms: "Terms | None" = None,
+        host_limit: int = UNLIMITED,
+    ) -> None:  # fmt: skip
+        self.name, self.concurrency, self.host_limit = name, concurrency, host_limit
         self.commands_fd, self.reports_fd = commands_fd, reports_fd
+        self.batch_max = terms.recipients if terms is not None else 1
+        self._is_wide = terms is not None
+        self._reader = WideReportReader() if self._is_wide else ReportReader()
         self.alive = True
-        self.heap: list[tuple[int, int]] = []  # (due, message number)
-        self.reading: Job | None = None
-        self.attempts: list[Attempt | None] = [None] * concurrency
-        self.in_use = 0
-        self.untold = 0  # reports that have come and are not in the log yet
+        self.slots: dict[int, Slot] = {}
+        self._free = list(range(concurrency))  # a heap
+        self.untold = 0  # slots that have become free, which the log does not say yet
         self.unsent = b""
-        self._reader = ReportReader()
+
+    @property
+    def in_use(self) -> int:
+        """Slots in which something is under way."""
+        return len(self.slots)
 
     @property
     def may_start(self) -> bool:
-        """Whether another delivery can begin now."""
-        return self.alive and self.in_use < self.concurrency and len(self.unsent) < _UNSENT_MAX
+        """Whether another command can go out now."""
+        return self.alive and bool(self._free) and len(self.unsent) < _UNSENT_MAX
 
-    def start(self, attempt: Attempt) -> None:
-        """Gives the spawner its command (sent by `push`)."""
-        slot = self.attempts.index(None)
-        self.attempts[slot] = attempt
-        self.in_use += 1
-        number, sender = attempt.job.number, expand_sender(attempt.job.sender, attempt.address)
-        self.unsent += Delivery(slot, b"%d/%d" % (number % SPLIT, number), sender, attempt.address).encode()
+    def start(self, attempts: list[Attempt], destination: "Destination | None" = None) -> None:
+        """Gives the spawner a command for recipients of one job (sent by `push`)."""
+        slot = heapq.heappop(self._free)
+        self.slots[slot] = Slot(attempts, destination)
+        job = attempts[0].job
+        sender = expand_sender(job.sender, attempts[0].address)
+        path = b"%d/%d" % (job.number % SPLIT, job.number)
+        command = Delivery(slot, path, sender, *[attempt.address for attempt in attempts])
+        self.unsent += encode_command(command) if self._is_wide else command.encode()
 
     def push(self) -> None:
         """Sends what the pipe takes without waiting. Raises SpawnerLost."""
@@ -69,7 +98,10 @@ class Channel:
         self.unsent = self.unsent[sent:]
 
     def reports(self) -> list[tuple[int, Report | None]]:
-        """What has come in, one read. Raises SpawnerLost at end of file."""
+        """What has come in, one read: (place, report); a place is a slot and one of its recipients (wire.wide_link).
+
+        Raises SpawnerLost at end of file.
+        """
         try:
             data = os.read(self.reports_fd, _REPORT_BYTES)
         except OSError:
@@ -78,10 +110,21 @@ class Channel:
             raise SpawnerLost
         return self._reader.receive(data)
 
-    def take(self, slot: int) -> Attempt | None:
-        """Frees a slot; None when nothing was under way in it (a spawner's mistake)."""
-        attempt = self.attempts[slot] if slot < self.concurrency else None
-        if attempt is not None:
-            self.attempts[slot] = None
-            self.in_use -= 1
-        return attempt
+    def take(self, place: int, report: Report | None = None) -> "tuple[Attempt, Slot | None] | None":
+        """The delivery that this report is about, and its slot if that is free now; None when nothing was under way
+        there (a spawner's mistake).
+        """
+        number, index = slot_and_index(place)
+        slot = self.slots.get(number)
+        if slot is None or index >= len(slot.attempts):
+            return None
+        attempt = slot.attempts[index]
+        if attempt is None:
+            return None
+        slot.attempts[index] = None
+        slot.answered = slot.answered or (report is not None and report.kind in (SUCCESS, PERMANENT))
+        if any(slot.attempts):
+            return attempt, None
+        del self.slots[number]
+        heapq.heappush(self._free, number)
+        return attempt, slot

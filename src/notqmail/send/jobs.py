@@ -4,44 +4,52 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from notqmail.send.channels import Channel
 
-
-class BadRecord(Exception):
-    """The channel file holds something that is neither T nor D: the pass ends, the message waits."""
+WINDOW = 10_000  # recipients looked at together: what a message for a million holds in memory is bounded
 
 
 class Job:
     """`retry_s` is when to try again if somebody is left; `dying` says that deferrals are now failures."""
 
-    __slots__ = ("_data", "_position", "channel", "dying", "exhausted", "number", "open", "retry_s", "sender", "undone")
+    __slots__ = (
+        "_data", "_position", "channel", "dying", "is_at_end", "is_broken", "number", "open", "retry_s", "sender",
+        "undone", "waiting",
+    )  # fmt: skip
 
     def __init__(
         self, number: int, channel: "Channel", sender: bytes, retry_s: int, records: bytes, *, dying: bool
     ) -> None:
         self.number, self.channel, self.sender, self.retry_s, self.dying = number, channel, sender, retry_s, dying
         self._data, self._position = records, 0
+        self.is_at_end = False  # the pass has seen every recipient
+        self.is_broken = False  # or came to a record that is neither T nor D, and the message waits
+        self.waiting = 0  # recipients seen that have no slot yet
         self.open = 0  # deliveries under way
-        self.undone = 0  # recipients begun and not finished for good
-        self.exhausted = False  # the pass has seen every recipient
+        self.undone = 0  # recipients seen and not finished for good
 
-    def next_recipient(self) -> tuple[int, bytes] | None:
-        """(offset of its record, address) of the next one to do, or None at the end. Raises BadRecord."""
+    def next_window(self) -> list[tuple[int, bytes]]:
+        """(offset of its record, address) of the next ones to do, in order; they count as waiting from now on."""
         data, position = self._data, self._position
-        while (end := data.find(b"\0", position)) >= 0:
+        found: list[tuple[int, bytes]] = []
+        while (end := data.find(b"\0", position)) >= 0 and len(found) < WINDOW:
             letter = data[position : position + 1]
-            self._position = end + 1
             if letter == b"T":
-                return position, data[position + 1 : end]
-            if letter != b"D":
-                raise BadRecord
+                found.append((position, data[position + 1 : end]))
+            elif letter != b"D":
+                self.is_broken = True
+                break
             position = end + 1
-        return None
+        self._position = position
+        self.is_at_end = self.is_broken or end < 0
+        self.waiting += len(found)
+        self.undone += len(found)
+        return found
 
     @property
-    def is_at_end(self) -> bool:
-        """Whether no record is left to read."""
-        return self._data.find(b"\0", self._position) < 0
+    def is_idle(self) -> bool:
+        """Nothing of this pass is under way or still to come."""
+        return self.is_at_end and not self.waiting and not self.open
 
     @property
     def finished(self) -> bool:
         """Nobody on this channel is left."""
-        return self.exhausted and self.undone == 0
+        return self.is_at_end and not self.is_broken and self.undone == 0

@@ -26,16 +26,19 @@ from notqmail.send.todo import Preprocessor
 from notqmail.unix.controls import Unreadable, control_reader
 from notqmail.unix.durable import Disk, load_syncfs
 from notqmail.unix.mains import TEMPORARY, complain
+from notqmail.wire.spawn_link import ReportReader
+from notqmail.wire.wide_link import ASKING_SLOT, question, terms_from
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from notqmail.unix.clock import Clock
+    from notqmail.wire.wide_link import Terms
 
 LOG_FD, CLEAN_COMMANDS_FD, CLEAN_REPLIES_FD = 0, 5, 6
+LOCAL_COMMANDS_FD, LOCAL_REPORTS_FD, REMOTE_COMMANDS_FD, REMOTE_REPORTS_FD = 1, 2, 3, 4
 _NO_SPAWNER = "hath the daemon spawn no fire?"  # qmail's own words
-_SPAWNERS = ((LOCAL, 1, 2), (REMOTE, 3, 4))
 
 
 class CannotStart(Exception):
@@ -143,20 +146,46 @@ def _take_mutex() -> None:
 
 
 def _channels(settings: SendSettings) -> list[Channel]:
-    """Each spawner first says how many slots it has."""
-    wanted = {LOCAL: settings.concurrency_local, REMOTE: settings.concurrency_remote}
-    channels = []
-    for name, commands_fd, reports_fd in _SPAWNERS:
-        try:
-            hello = os.read(reports_fd, 1)
-        except OSError:
-            hello = b""
-        if not hello:
-            raise CannotStart(_NO_SPAWNER)
-        os.set_blocking(commands_fd, False)
-        os.set_blocking(reports_fd, False)
-        channels.append(Channel(name, min(wanted[name], hello[0]), commands_fd, reports_fd))
-    return channels
+    """Each spawner first says how many slots it has; the remote one is asked whether it can more."""
+    local_slots = _hello(LOCAL_REPORTS_FD)
+    remote_slots = _hello(REMOTE_REPORTS_FD)
+    terms = _ask_for_terms(REMOTE_COMMANDS_FD, REMOTE_REPORTS_FD)
+    for descriptor in (LOCAL_COMMANDS_FD, LOCAL_REPORTS_FD, REMOTE_COMMANDS_FD, REMOTE_REPORTS_FD):
+        os.set_blocking(descriptor, False)
+    return [
+        Channel(LOCAL, min(settings.concurrency_local, local_slots), LOCAL_COMMANDS_FD, LOCAL_REPORTS_FD),
+        Channel(
+            REMOTE, min(settings.concurrency_remote, terms.slots if terms is not None else remote_slots),
+            REMOTE_COMMANDS_FD, REMOTE_REPORTS_FD, terms=terms, host_limit=max(settings.concurrency_host, 1),
+        ),
+    ]  # fmt: skip
+
+
+def _hello(reports_fd: int) -> int:
+    return _read_some(reports_fd, 1)[0]
+
+
+def _ask_for_terms(commands_fd: int, reports_fd: int) -> "Terms | None":
+    """The wide link, if the spawner knows it: whoever it is, it answers a command."""
+    try:
+        os.write(commands_fd, question())
+    except OSError:
+        raise CannotStart(_NO_SPAWNER) from None
+    reader = ReportReader()
+    while not (found := reader.receive(_read_some(reports_fd, 4_096))):
+        pass
+    slot, report = found[0]
+    return terms_from(report) if slot == ASKING_SLOT else None
+
+
+def _read_some(descriptor: int, size: int) -> bytes:
+    try:
+        data = os.read(descriptor, size)
+    except OSError:
+        data = b""
+    if not data:
+        raise CannotStart(_NO_SPAWNER)
+    return data
 
 
 def _is_lost(home: bytes, writer: int) -> bool:

@@ -12,11 +12,11 @@ import heapq
 from notqmail.message.bounce_text import EXPIRED, bounce_paragraph
 from notqmail.queue.layout import split_path
 from notqmail.queue.store import CHANNELS, BadRecord
-from notqmail.send import jobs
 from notqmail.send.books import Books
 from notqmail.send.channels import Attempt, Channel
 from notqmail.send.jobs import Job
 from notqmail.send.log import safe
+from notqmail.send.passes import Passes
 from notqmail.send.schedule import TROUBLE_S, is_dying, next_retry_s
 from notqmail.wire.reports import PERMANENT, SUCCESS, Report, permanent
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from notqmail.queue.store import QueueStore
     from notqmail.send.bounces import Bouncer
+    from notqmail.send.channels import Slot
+    from notqmail.send.destinations import Batch
     from notqmail.send.log import Log
     from notqmail.send.todo import Preprocessor, Routed
 
@@ -44,6 +46,7 @@ class Sender:
         self._preprocessor, self.books = preprocessor, Books(store, log)
         self._lifetime_s, self._shown_address = lifetime_s, shown_address
         self.channels = {channel.name: channel for channel in channels}
+        self.passes = {channel.name: self._passes_of(channel) for channel in self.channels.values()}
         self._unfinished: dict[int, int] = {}  # message number -> bits of the channels that still have somebody
         self._fresh: dict[int, Routed] = {}  # not yet tried: what is known without reading files
         self.in_todo: dict[int, Routed] = {}  # tried, or to be tried, straight from todo
@@ -74,7 +77,7 @@ class Sender:
         bits = 0
         for name, due in due_s.items():
             bits |= _BIT[name]
-            heapq.heappush(self.channels[name].heap, (due, number))
+            self.passes[name].schedule(due, number)
         if bits:
             self._unfinished[number] = bits
         else:
@@ -82,8 +85,8 @@ class Sender:
 
     def make_all_due(self) -> None:
         """ALRM: every waiting message is due now, also one that waits only because the disk was in trouble."""
-        for channel in self.channels.values():
-            channel.heap = sorted((0, number) for _, number in channel.heap)
+        for passes in self.passes.values():
+            passes.make_all_due()
         self._done = sorted((0, number) for _, number in self._done)
         self._stuck = sorted((0, number) for _, number in self._stuck)
         self._preprocessor.look_at_all()
@@ -93,60 +96,55 @@ class Sender:
     def start_deliveries(self, now_s: int) -> None:
         """Fills the free slots of every channel, as far as anything is due."""
         for channel in self.channels.values():
+            passes = self.passes[channel.name]
             while channel.may_start and not self.exiting:
-                job = channel.reading or self._next_job(channel, now_s)
-                if job is None:
+                batch = passes.next_batch(now_s)
+                if batch is None:
                     break
-                self._start_next(channel, job, now_s)
+                self._start(channel, batch)
 
-    def _next_job(self, channel: Channel, now_s: int) -> Job | None:
-        while channel.heap and channel.heap[0][0] <= now_s:
-            _, number = heapq.heappop(channel.heap)
-            fresh = self._fresh.pop(number, None)
-            try:
-                birth_s, sender = (
-                    (fresh.birth_s, fresh.sender) if fresh is not None else self._store.birth_and_sender(number)
-                )
-                if number in self.in_todo:
-                    records = b"T%b\0" % self.in_todo[number].recipients[channel.name][0]
-                else:
-                    records = self._store.recipients(number, channel.name)
-            except (OSError, BadRecord):
-                self._log.warning(b"trouble opening %b; will try again later" % split_path(channel.name, number))
-                heapq.heappush(channel.heap, (now_s + TROUBLE_S, number))
-                continue
-            channel.reading = Job(
-                number, channel, sender, next_retry_s(birth_s, now_s, channel.name), records,
-                dying=is_dying(birth_s, now_s, self._lifetime_s),
-            )  # fmt: skip
-            return channel.reading
-        return None
+    def _passes_of(self, channel: Channel) -> Passes:
+        return Passes(
+            lambda number, now_s: self._open_job(channel, number, now_s), self._looked,
+            batch_max=channel.batch_max, host_limit=channel.host_limit,
+        )  # fmt: skip
 
-    def _start_next(self, channel: Channel, job: Job, now_s: int) -> None:
+    def _open_job(self, channel: Channel, number: int, now_s: int) -> Job | None:
+        fresh = self._fresh.pop(number, None)
         try:
-            recipient = job.next_recipient()
-        except jobs.BadRecord:
-            self._log.warning(b"unknown record type in %b!" % split_path(channel.name, job.number))
-            channel.reading = None
-            self._close_if_idle(job, now_s)
-            return
-        if recipient is None:
-            job.exhausted = True
-            channel.reading = None
-            self._close_if_idle(job, now_s)
-            return
-        offset, address = recipient
-        self._last_delivery += 1
-        job.open += 1
-        job.undone += 1
-        self.books.begun(job.number)
-        channel.start(Attempt(self._last_delivery, job, offset, address))
-        if job.is_at_end:  # known now, not only when a slot is free again: an exit in between must not leave it open
-            job.exhausted = True
-            channel.reading = None
-        self._log.line(
-            b"starting delivery %d: msg %d to %b %b" % (self._last_delivery, job.number, channel.name, safe(address))
-        )
+            birth_s, sender = (
+                (fresh.birth_s, fresh.sender) if fresh is not None else self._store.birth_and_sender(number)
+            )
+            if number in self.in_todo:
+                records = b"T%b\0" % self.in_todo[number].recipients[channel.name][0]
+            else:
+                records = self._store.recipients(number, channel.name)
+        except (OSError, BadRecord):
+            self._log.warning(b"trouble opening %b; will try again later" % split_path(channel.name, number))
+            self.passes[channel.name].schedule(now_s + TROUBLE_S, number)
+            return None
+        return Job(
+            number, channel, sender, next_retry_s(birth_s, now_s, channel.name), records,
+            dying=is_dying(birth_s, now_s, self._lifetime_s),
+        )  # fmt: skip
+
+    def _looked(self, job: Job, now_s: int) -> None:
+        if job.is_broken:
+            self._log.warning(b"unknown record type in %b!" % split_path(job.channel.name, job.number))
+        self._close_if_idle(job, now_s)
+
+    def _start(self, channel: Channel, batch: "Batch") -> None:
+        job, attempts = batch.job, []
+        for offset, address in batch.recipients:
+            self._last_delivery += 1
+            attempts.append(Attempt(self._last_delivery, job, offset, address))
+            self.books.begun(job.number)
+            self._log.line(
+                b"starting delivery %d: msg %d to %b %b"
+                % (self._last_delivery, job.number, channel.name, safe(address))
+            )
+        job.open += len(attempts)
+        channel.start(attempts, batch.destination)
         self.log_status()
 
     # ── reports come ────────────────────────────────────────────────────────────────────────────────────
@@ -154,15 +152,21 @@ class Sender:
     def take_reports(self, channel: Channel, reports: "list[tuple[int, Report | None]]", now_s: int) -> None:
         """Deliveries have ended. Failure texts are durable before any recipient is marked done."""
         ended: list[tuple[Attempt, Report | None]] = []
-        for slot, report in reports:
-            attempt = channel.take(slot)
-            if attempt is None:
+        freed: dict[Attempt, Slot] = {}
+        for place, report in reports:
+            taken = channel.take(place, report)
+            if taken is None:
                 self._log.warning(b"internal error: delivery report out of range")
                 continue
+            attempt, slot = taken
+            if slot is not None:
+                freed[attempt] = slot
+                if slot.destination is not None:
+                    self.passes[channel.name].destinations.ended(slot.destination, answered=slot.answered)
             if report is not None and attempt.job.dying and report.kind not in (SUCCESS, PERMANENT):
                 report = permanent(report.text + EXPIRED)
             ended.append((attempt, report))
-        channel.untold = len(ended)
+        channel.untold = len(freed)
         self.books.enter(ended)
         ended = self._settle_unfinished(ended)
         told = self._record_failures(ended)
@@ -170,7 +174,7 @@ class Sender:
             self._log_report(attempt, report)
             final = report is not None and (report.succeeded or (report.kind == PERMANENT and told))
             self._end_attempt(attempt, now_s, final=final)
-            channel.untold -= 1
+            channel.untold -= attempt in freed
             self.log_status()
 
     def _settle_unfinished(self, ended: "list[tuple[Attempt, Report | None]]") -> "list[tuple[Attempt, Report | None]]":
@@ -199,8 +203,6 @@ class Sender:
                 self.log_status()
                 self.books.not_told(attempt, report)
                 self._unfinished.pop(attempt.job.number)
-                if attempt.job.channel.reading is attempt.job:
-                    attempt.job.channel.reading = None
         return [(attempt, report) for attempt, report in ended if attempt.job.number not in lost]
 
     def _record_failures(self, ended: "list[tuple[Attempt, Report | None]]") -> bool:
@@ -250,7 +252,7 @@ class Sender:
 
     def _close_if_idle(self, job: Job, now_s: int, unmarked: Attempt | None = None) -> None:
         channel = job.channel
-        if job.open or channel.reading is job:
+        if not job.is_idle:
             return
         due_s = job.retry_s
         if job.finished:
@@ -265,7 +267,7 @@ class Sender:
             else:
                 self._finish_channel(job.number, channel, now_s)
                 return
-        heapq.heappush(channel.heap, (due_s, job.number))
+        self.passes[channel.name].schedule(due_s, job.number)
 
     def _finish_channel(self, number: int, channel: Channel, now_s: int) -> None:
         left = self._unfinished.pop(number) & ~_BIT[channel.name]
@@ -322,9 +324,9 @@ class Sender:
         if self.exiting:
             return None
         due = [
-            channel.heap[0][0] if channel.reading is None else 0
+            due_s
             for channel in self.channels.values()
-            if channel.may_start and (channel.heap or channel.reading)
+            if channel.may_start and (due_s := self.passes[channel.name].next_due_s()) is not None
         ]
         due += [heap[0][0] for heap in (self._done, self._stuck) if heap]
         return min(due, default=None)
@@ -336,7 +338,7 @@ class Sender:
     def save_schedule(self) -> None:
         """Before a clean exit: due times into the channel files, for the next start."""
         for channel in self.channels.values():
-            for due_s, number in channel.heap:
+            for due_s, number in self.passes[channel.name].heap:
                 if number in self.in_todo:
                     continue  # never tried, and still in todo: the next start finds it there
                 try:

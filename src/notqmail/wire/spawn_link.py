@@ -3,6 +3,7 @@
 Command: one byte, the delivery slot; then message path, sender and recipient, each ended by NUL.
 Report: one byte, the slot; then text, its first byte K, Z or D; then NUL. The slot byte may itself be NUL, so a
 NUL ends a report only after the slot byte. A spawner's first byte, before any report, is how many slots it has.
+Two ends that are both ours may agree on more: wire/wide_link.py.
 """
 
 from notqmail.wire.reports import Report
@@ -13,21 +14,29 @@ COMMAND_FIELD_MAX = 65_536  # no honest field is near this; more is a broken pee
 
 
 class Delivery:
-    """A command: try this once. `message` is the path under queue/mess, such as b"14/2540341"."""
+    """A command: try this once. `message` is the path under queue/mess, such as b"14/2540341".
 
-    __slots__ = ("message", "recipient", "sender", "slot")
+    One recipient, `recipient`; by the wide link it may be several, of which that is the first.
+    """
 
-    def __init__(self, slot: int, message: bytes, sender: bytes, recipient: bytes) -> None:
-        self.slot, self.message, self.sender, self.recipient = slot, message, sender, recipient
+    __slots__ = ("message", "recipient", "recipients", "sender", "slot")
+
+    def __init__(self, slot: int, message: bytes, sender: bytes, *recipients: bytes) -> None:
+        self.slot, self.message, self.sender, self.recipients = slot, message, sender, recipients
+        self.recipient = recipients[0]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Delivery) and self.encode() == other.encode()
+        return isinstance(other, Delivery) and self._all == other._all
 
     def __hash__(self) -> int:
-        return hash(self.encode())
+        return hash(self._all)
 
     def __repr__(self) -> str:
-        return f"Delivery({self.slot}, {self.message!r}, {self.sender!r}, {self.recipient!r})"
+        return f"Delivery{self._all!r}"
+
+    @property
+    def _all(self) -> tuple[int | bytes, ...]:
+        return (self.slot, self.message, self.sender, *self.recipients)
 
     def encode(self) -> bytes:
         """The bytes for the spawner's command pipe."""
