@@ -9,6 +9,7 @@ from notqmail.receive.enqueue import Enqueuer, Request
 from notqmail.send.bounces import Bouncer
 from notqmail.send.channels import Channel
 from notqmail.send.clean import DONE, Cleaner
+from notqmail.send.destinations import UNLIMITED
 from notqmail.send.log import Log
 from notqmail.send.loop import Flags, Loop, Trigger
 from notqmail.send.sender import Sender
@@ -18,6 +19,7 @@ from notqmail.unix.clock import Clock
 from notqmail.wire import queue_exit
 from notqmail.wire.reports import Report
 from notqmail.wire.spawn_link import CommandReader, Delivery
+from notqmail.wire.wide_link import Terms
 
 NOW_S = 1_000_000
 ROUTING = Routing(
@@ -139,7 +141,7 @@ class Bench:
 
     def __init__(
         self, disk: FakeDisk | None = None, *, now_s: int = NOW_S, concurrency: tuple[int, int] = (2, 2),
-        lifetime_s: int = 604_800, routing: Routing = ROUTING,
+        lifetime_s: int = 604_800, routing: Routing = ROUTING, terms: Terms | None = None,
     ) -> None:  # fmt: skip
         self.disk = disk if disk is not None else FakeDisk(now_s)
         self.disk.now_s = now_s
@@ -150,7 +152,14 @@ class Bench:
         self.cannot_open_submission = False
         self.cleaner = DiskCleaner(self.disk, self.clock)
         self.channels = [
-            Channel(name, slots, spawner.commands_fd, spawner.reports_fd)
+            Channel(
+                name,
+                slots,
+                spawner.commands_fd,
+                spawner.reports_fd,
+                terms=terms if name == REMOTE else None,
+                host_limit=UNLIMITED if terms is None or name == LOCAL else 20,
+            )
             for name, slots, spawner in zip((LOCAL, REMOTE), concurrency, (self.local, self.remote), strict=True)
         ]
         bouncer = Bouncer(

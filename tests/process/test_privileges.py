@@ -120,7 +120,7 @@ def is_at_rest(system: System, left: int) -> bool:
     log = system.log_path.read_text()
     status = [line for line in log.splitlines() if "status: " in line][-1:]
     unread = list((system.home / "queue" / "todo").iterdir())
-    idle = bool(status) and "status: local 0/40 remote 0/20" in status[0]
+    idle = bool(status) and "status: local 0/40 remote 0/100" in status[0]
     return idle and not unread and log.count("new msg ") - log.count("end msg ") == left
 
 

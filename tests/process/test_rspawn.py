@@ -13,6 +13,14 @@ from remote_peer import CLOSE, SILENCE, FullHouse, ScriptedPeer
 from notqmail.testing.dns_server import FakeDnsServer
 from notqmail.wire.reports import Report, permanent, success, temporary
 from notqmail.wire.spawn_link import Delivery, ReportReader
+from notqmail.wire.wide_link import (
+    ASKING_SLOT,
+    WideReportReader,
+    encode_command,
+    place_of,
+    question,
+    terms_from,
+)
 
 MESSAGE = b"Subject: x\n\nhello\n"
 ESMTP = b"250-peer\r\n250-PIPELINING\r\n250 SIZE\r\n"
@@ -162,6 +170,80 @@ def test_a_hundred_deliveries_at_once_are_each_answered_once(home):
         assert set(spawner.reports(120)) == set(range(120))
         assert peer.connections == 120
     assert spawner.rest == b""
+
+
+class WideSpawner(Spawner):
+    """The same, with the wide link."""
+
+    def __enter__(self):
+        super().__enter__()
+        self.raw(question())
+        self.terms = terms_from(self.reports(1)[ASKING_SLOT])
+        self._reader = WideReportReader()
+        return self
+
+    def commands(self, slot, *recipients, sender=b"s@x"):
+        self.raw(encode_command(Delivery(slot, b"3/7", sender, *recipients)))
+
+    def delivered(self, slot, *recipients, sender=b"s@x"):
+        """The reports, in the order of the recipients."""
+        self.commands(slot, *recipients, sender=sender)
+        found = self.reports(len(recipients))
+        return [found[place_of(slot, index)] for index in range(len(recipients))]
+
+
+RECIPIENTS = [b"r%d@y.example" % number for number in range(5)]
+
+
+def test_recipients_of_one_command_ride_in_one_transaction_and_are_reported_each(home):
+    answers = {b"RCPT TO:<r1@y.example>": b"550 no\r\n", b"RCPT TO:<r3@y.example>": b"450 later\r\n"}
+    with ScriptedPeer({b"EHLO": ESMTP, **answers}) as peer, WideSpawner(home) as spawner:
+        route(home, ("", peer))
+        reports = spawner.delivered(300, *RECIPIENTS)
+        assert (spawner.terms.slots, spawner.terms.recipients) == (1_000, 100)
+        assert [report.kind for report in reports] == [b"K", b"D", b"K", b"Z", b"K"]
+        assert reports[0] == ACCEPTED and reports[1].text.endswith(b"550 no\n")
+        assert peer.connections == 1 and len(peer.bodies) == 1
+    assert spawner.complaints == b""
+
+
+def test_whom_the_peer_finds_too_many_are_sent_to_at_once_in_another_transaction(home):
+    many = {b"RCPT TO:<%b>" % recipient: [b"452 too many\r\n", b"250 ok\r\n"] for recipient in RECIPIENTS[2:4]}
+    many[b"RCPT TO:<r4@y.example>"] = [b"552 too many\r\n", b"452 too many\r\n", b"552 no\r\n"]
+    with ScriptedPeer({b"EHLO": ESMTP, **many}) as peer, WideSpawner(home) as spawner:
+        route(home, ("", peer))
+        reports = spawner.delivered(0, *RECIPIENTS)
+        assert [report.kind for report in reports] == [b"K", b"K", b"K", b"K", b"D"], "alone it is a refusal"
+        assert peer.connections == 1 and len(peer.bodies) == 2
+        assert peer.heard.count(b"MAIL FROM:<s@x> SIZE=18") == 3
+
+
+@pytest.mark.parametrize("end", [CLOSE, b"451 later\r\n", b"554 never\r\n"])
+def test_whom_the_peer_found_too_many_wait_when_the_message_is_not_taken(home, end):
+    answers = {b"RCPT TO:<r1@y.example>": b"552 too many\r\n", b".": end}
+    with ScriptedPeer({b"EHLO": ESMTP, **answers}) as peer, WideSpawner(home) as spawner:
+        route(home, ("", peer))
+        reports = spawner.delivered(0, *RECIPIENTS[:2])
+        assert reports[1].kind == b"Z" and reports[0].kind == (b"D" if end[:1] == b"5" else b"Z")
+        assert peer.connections == 1
+
+
+def test_a_wide_command_that_cannot_be_is_answered_for_each_recipient(home):
+    with WideSpawner(home) as spawner:
+        assert [report.kind for report in spawner.delivered(1, b"a@x", b"b@y")] == [b"Z", b"Z"], "two hosts"
+        assert [report.kind for report in spawner.delivered(1, b"nohost", b"a@x")] == [b"D", b"D"]
+        assert {report.text for report in spawner.delivered(60_000, b"a@x", b"b@x")} == {
+            b"Internal error: delnum too big. (#4.3.5)\n"
+        }
+
+
+def test_a_foreign_qmail_remote_is_run_for_each_recipient_of_a_command(home):
+    program(home, 'echo "$3" >>../../log; cat >>../../log; printf "r\\0Kyes $3\\0"\n')
+    with WideSpawner(home) as spawner:
+        reports = spawner.delivered(0, *RECIPIENTS[:2])
+        assert reports == [success(b"yes r0@y.example"), success(b"yes r1@y.example")]
+    each = [recipient + b"\n" + MESSAGE for recipient in RECIPIENTS[:2]]
+    assert (home / "log").read_bytes() == b"".join(each)
 
 
 def test_a_server_that_never_answers_costs_only_its_own_slot(home):

@@ -9,6 +9,8 @@ from notqmail.queue.layout import split_path
 from notqmail.queue.store import LOCAL, REMOTE
 from notqmail.send.cleaner_link import CleanerLost
 from notqmail.testing.fake_disk import FakeDisk
+from notqmail.wire.reports import decode_report
+from notqmail.wire.wide_link import Terms, WideCommandReader, encode_wide_report, place_of
 from send_bench import NOW_S, Bench
 
 A, B, FAR = b"a@me.test", b"b@me.test", b"c@far.test"
@@ -548,3 +550,70 @@ def test_alrm_also_looks_at_what_was_set_aside_in_todo(bench: Bench) -> None:
     bench.loop.turn()
     bench.settle_down()
     assert len(bench.local.commands()) == 1
+
+
+@pytest.fixture
+def wide() -> Iterator[Bench]:
+    """A qmail-send whose remote spawner takes three recipients at once."""
+    one = Bench(terms=Terms(2, 3))
+    yield one
+    one.close()
+
+
+def wide_reports(bench: Bench, *reports: tuple[int, int, bytes]) -> None:
+    bench.remote.say(
+        b"".join(encode_wide_report(place_of(slot, at), decode_report(text)) for slot, at, text in reports)
+    )
+
+
+def test_recipients_at_one_host_go_in_one_command_and_are_logged_each(wide: Bench) -> None:
+    number = wide.queue([b"a@far.test", b"x@other.test", b"b@far.test"])
+    wide.turn()
+    first, second = WideCommandReader().receive(wide.remote.received())
+    assert (first.slot, first.recipients) == (0, (b"a@far.test", b"b@far.test"))
+    assert (second.slot, second.recipients) == (1, (b"x@other.test",))
+    assert wide.log.kept[-5:] == [
+        b"starting delivery 1: msg %d to remote a@far.test" % number,
+        b"starting delivery 2: msg %d to remote b@far.test" % number,
+        b"status: local 0/2 remote 1/2",
+        b"starting delivery 3: msg %d to remote x@other.test" % number,
+        b"status: local 0/2 remote 2/2",
+    ]
+    wide_reports(wide, (0, 1, b"Dno"), (0, 0, b"Kyes"))
+    wide.turn()
+    assert wide.log.kept[-4:] == [
+        b"delivery 2: failure: no", b"status: local 0/2 remote 2/2",
+        b"delivery 1: success: yes", b"status: local 0/2 remote 1/2",
+    ]  # fmt: skip
+    assert wide.store.recipients(number, REMOTE).count(b"D") == 2
+    wide_reports(wide, (1, 0, b"Kyes"))
+    wide.settle_down()
+    ((_, recipients, text),) = wide.bounces
+    assert recipients == [b"s@far.test"] and b"<b@far.test>:\nno\n" in text and b"a@far.test" not in text
+    assert wide.paths() == []
+
+
+def test_who_was_deferred_in_a_batch_is_tried_again_and_nobody_else(wide: Bench) -> None:
+    number = wide.queue([b"a@far.test", b"b@far.test", b"c@far.test"])
+    wide.turn()
+    wide.remote.received()
+    wide_reports(wide, (0, 0, b"K"), (0, 1, b"Zlater"))
+    wide.turn()
+    assert wide.sender.channels[REMOTE].in_use == 1, "one has no report yet"
+    wide_reports(wide, (0, 2, b"K"))
+    wide.turn()
+    assert wide.store.recipients(number, REMOTE) == b"Da@far.test\0Tb@far.test\0Dc@far.test\0"
+    wide.at(NOW_S + 400)
+    (command,) = WideCommandReader().receive(wide.remote.received())
+    assert command.recipients == (b"b@far.test",)
+
+
+def test_a_spawner_that_dies_in_a_batch_leaves_the_unreported_for_the_next_start(wide: Bench) -> None:
+    number = wide.queue([b"a@far.test", b"b@far.test"])
+    wide.turn()
+    wide_reports(wide, (0, 1, b"K"))
+    wide.turn()
+    wide.remote.die()
+    wide.turn(2)
+    assert wide.sender.exiting
+    assert wide.store.recipients(number, REMOTE) == b"Ta@far.test\0Db@far.test\0"

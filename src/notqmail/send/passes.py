@@ -66,8 +66,8 @@ class Passes:
 
     @property
     def _may_open(self) -> bool:
-        if self.destinations.is_ready:
-            return self._jobs_waiting < self._jobs_ahead
+        if self.destinations.is_ready and self._jobs_waiting >= self._jobs_ahead:
+            return False
         return self.destinations.waiting < PARKED_MAX
 
     def _open_more(self, now_s: int) -> None:
