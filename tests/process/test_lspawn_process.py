@@ -12,7 +12,9 @@ import pytest
 
 from notqmail.control.assign import records
 from notqmail.unix.cdb import build_cdb
+from notqmail.wire.reports import decode_report
 from notqmail.wire.spawn_link import SPAWN_SLOTS, Delivery, ReportReader
+from notqmail.wire.wide_link import ASKING_SLOT, WideReportReader, encode_command, terms_from
 
 LOGIN = pwd.getpwuid(os.geteuid()).pw_name.encode()
 MESSAGE = b"Subject: x\n\nbody\n"
@@ -111,6 +113,20 @@ def test_two_hundred_messages_reach_the_maildir_and_no_descriptor_is_lost(spawne
     assert spawner.new() == sorted(top + b"Subject: %d\n\nbody\n" % number for number in range(200))
     assert list((spawner.home / "Maildir" / "tmp").iterdir()) == []
     assert spawner.descriptors() == before
+
+
+def test_a_qmail_send_of_ours_may_have_a_thousand_deliveries_at_once(spawner):
+    spawner.command(Delivery(ASKING_SLOT, b"wide", b"", b""))
+    terms = terms_from(decode_report(spawner.report(ASKING_SLOT)))
+    assert (terms.slots, terms.recipients) == (1_000, 1)
+    spawner._reader = WideReportReader()
+    slots = range(0, 1_000, 3)
+    for slot in slots:
+        spawner.process.stdin.write(encode_command(Delivery(slot, b"0/1", b"s@x", LOGIN + b"@h")))
+    assert [spawner.report(slot) for slot in slots] == [DONE] * len(slots)
+    assert len(spawner.new()) == len(slots)
+    spawner.process.stdin.write(encode_command(Delivery(1_000, b"0/1", b"s@x", LOGIN + b"@h")))
+    assert spawner.report(1_000) == b"ZInternal error: delnum too big. (#4.3.5)\n"
 
 
 REFUSED = [

@@ -19,7 +19,7 @@ def _job(slot):
 
 
 def test_jobs_come_out_as_they_went_in():
-    jobs = [_job(0), _job(119)]
+    jobs = [_job(0), _job(119), _job(65_535)]
     decoded = decode_jobs(encode_jobs(jobs))
     assert [(job.slot, job.fields()) for job in decoded] == [(job.slot, job.fields()) for job in jobs]
 
@@ -33,8 +33,8 @@ def test_a_packet_with_the_wrong_number_of_fields_is_refused(packet):
 
 
 def test_results_come_out_as_they_went_in():
-    packet = encode_result(0, 0, b"did 1+0+0\n") + encode_result(9, -1, b"") + encode_result(119, 255, b"\0x")
-    assert list(decode_results(packet)) == [(0, 0, b"did 1+0+0\n"), (9, -1, b""), (119, 255, b"\0x")]
+    packet = encode_result(0, 0, b"did 1+0+0\n") + encode_result(9, -1, b"") + encode_result(65_535, 255, b"\0x")
+    assert list(decode_results(packet)) == [(0, 0, b"did 1+0+0\n"), (9, -1, b""), (65_535, 255, b"\0x")]
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,19 @@ from notqmail.queue import client as _queue_client  # noqa: F401 - so that no wo
 from notqmail.unix.processes import write_all
 from notqmail.wire.reports import Report, permanent, success, temporary
 from notqmail.wire.spawn_link import SPAWN_SLOTS, CommandReader, Delivery, encode_report
+from notqmail.wire.wide_link import (
+    ASKING_SLOT,
+    Terms,
+    WideCommandReader,
+    encode_wide_report,
+    is_question,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from notqmail.unix.clock import Clock
 
+WIDE_SLOTS = 1_000  # what a qmail-send of ours may use; a classic one has SPAWN_SLOTS
 LOOKUP_LIVES_S = 1.0
 LOOKUPS_KEPT = 1_000
 _GETPW_OUTPUT_MAX = 4_096
@@ -85,7 +93,8 @@ class LocalSpawner:
     def __init__(self, settings: Settings, clock: "Clock", commands: int = 0, reports: int = 1) -> None:
         self._settings, self._clock = settings, clock
         self._commands, self._reports = commands, reports
-        self._reader, self._slots = CommandReader(), Slots()
+        self._reader: CommandReader | WideCommandReader = CommandReader()
+        self._slots, self._encode = Slots(), encode_report
         self._assigned = users.AssignedUsers(settings.home)
         self._lookups: dict[bytes, Lookup] = {}
         self._known: dict[bytes, tuple[float, Assignment]] = {}
@@ -134,14 +143,22 @@ class LocalSpawner:
             return
         self._program.refresh()
         for delivery in self._reader.receive(data):
-            self._start(delivery)
+            if self._encode is encode_report and is_question(delivery):
+                self._become_wide()
+            else:
+                self._start(delivery)
+
+    def _become_wide(self) -> None:
+        """qmail-send is one of ours and waits for this answer before it says more."""
+        self._out += encode_report(ASKING_SLOT, Terms(WIDE_SLOTS, 1).answer())
+        self._reader, self._slots, self._encode = WideCommandReader(), Slots(WIDE_SLOTS), encode_wide_report
 
     def _finish(self, slot: int, status: int, output: bytes) -> None:
         self._report(slot, report_for_status(status, output))
 
     def _report(self, slot: int, report: Report) -> None:
         self._slots.free(slot)
-        self._out += encode_report(slot, report)
+        self._out += self._encode(slot, report)
 
     def _write_reports(self) -> None:
         """Blocking: qmail-send reads. When nobody reads any more, the deliveries under way are still finished."""
@@ -159,7 +176,7 @@ class LocalSpawner:
         try:
             self._slots.take(slot)
         except Refused as refused:
-            self._out += encode_report(slot, refused.report)  # a busy slot stays busy
+            self._out += self._encode(slot, refused.report)  # a busy slot stays busy
             return
         try:
             message_fd = open_message(self._settings.home, self._settings.accounts.uids["queue"], delivery)

@@ -1,6 +1,6 @@
 """What qmail-lspawn says to a worker and what the worker answers: packets on a Unix socket (SOCK_SEQPACKET).
 
-To the worker: `count`, that many slot bytes, then the eight fields of each job, each ended by NUL; the message
+To the worker: `count`, that many slots (two bytes each), then the eight fields of each job, each ended by NUL; the message
 files come along as descriptors, in the same order. Back: for each finished job slot, exit status (-1: killed by a
 signal), length, output. A program of the worker's user might get hold of the worker, so qmail-lspawn believes a
 packet no more than it would a delivery: only slots this worker was given, only so many bytes.
@@ -19,7 +19,7 @@ PACKET_MAX = 65_536
 OUTPUT_MAX = 3_000  # of one job, with the note that it was cut (qmail-lspawn's limit)
 CRASHED = -1
 _TOO_LONG = b"\nError report too long, sorry.\n"
-_RESULT = struct.Struct(">BhH")
+_RESULT = struct.Struct(">HhH")
 _FIELDS = 8
 
 
@@ -53,16 +53,18 @@ class BadPacket(Exception):
 def encode_jobs(jobs: "Sequence[Job]") -> bytes:
     """The packet for at most JOBS_PER_PACKET jobs."""
     fields = [field for job in jobs for field in job.fields()]
-    return bytes([len(jobs), *[job.slot for job in jobs]]) + b"\0".join(fields) + b"\0"
+    slots = struct.pack(f">B{len(jobs)}H", len(jobs), *[job.slot for job in jobs])
+    return slots + b"\0".join(fields) + b"\0"
 
 
 def decode_jobs(packet: bytes) -> list[Job]:
     """The inverse. Raises BadPacket."""
     count = packet[0] if packet else 0
-    fields = packet[1 + count :].split(b"\0")
+    fields = packet[1 + 2 * count :].split(b"\0")
     if not count or len(fields) != count * _FIELDS + 1 or fields[-1]:  # nothing stands behind the last NUL
         raise BadPacket("jobs")
-    return [Job(packet[1 + n], *fields[n * _FIELDS : (n + 1) * _FIELDS]) for n in range(count)]
+    slots = struct.unpack_from(f">{count}H", packet, 1)
+    return [Job(slots[n], *fields[n * _FIELDS : (n + 1) * _FIELDS]) for n in range(count)]
 
 
 def encode_result(slot: int, status: int, output: bytes) -> bytes:

@@ -90,7 +90,10 @@ def _build(home: bytes, environ: "Mapping[bytes, bytes]", clock: "Clock", log: L
     os.umask(0o077)
     _take_mutex()
     channels = _channels(settings)
-    store, cleaner = QueueStore(Disk(syncfs=load_syncfs())), CleanerLink(CLEAN_COMMANDS_FD, CLEAN_REPLIES_FD)
+    store, cleaner = (
+        QueueStore(Disk(syncfs=load_syncfs())),
+        CleanerLink(CLEAN_COMMANDS_FD, CLEAN_REPLIES_FD),
+    )
     bouncer = Bouncer(
         store, log, clock, lambda: open_submission(home, environ, resident=True),
         bounce_from=settings.bounce_from, bounce_host=settings.bounce_host,
@@ -146,17 +149,21 @@ def _take_mutex() -> None:
 
 
 def _channels(settings: SendSettings) -> list[Channel]:
-    """Each spawner first says how many slots it has; the remote one is asked whether it can more."""
+    """Each spawner first says how many slots it has, and is then asked whether it can more."""
     local_slots = _hello(LOCAL_REPORTS_FD)
     remote_slots = _hello(REMOTE_REPORTS_FD)
-    terms = _ask_for_terms(REMOTE_COMMANDS_FD, REMOTE_REPORTS_FD)
+    local = _ask_for_terms(LOCAL_COMMANDS_FD, LOCAL_REPORTS_FD)
+    remote = _ask_for_terms(REMOTE_COMMANDS_FD, REMOTE_REPORTS_FD)
     for descriptor in (LOCAL_COMMANDS_FD, LOCAL_REPORTS_FD, REMOTE_COMMANDS_FD, REMOTE_REPORTS_FD):
         os.set_blocking(descriptor, False)
     return [
-        Channel(LOCAL, min(settings.concurrency_local, local_slots), LOCAL_COMMANDS_FD, LOCAL_REPORTS_FD),
         Channel(
-            REMOTE, min(settings.concurrency_remote, terms.slots if terms is not None else remote_slots),
-            REMOTE_COMMANDS_FD, REMOTE_REPORTS_FD, terms=terms, host_limit=max(settings.concurrency_host, 1),
+            LOCAL, min(settings.concurrency_local, local.slots if local is not None else local_slots),
+            LOCAL_COMMANDS_FD, LOCAL_REPORTS_FD, terms=local,
+        ),
+        Channel(
+            REMOTE, min(settings.concurrency_remote, remote.slots if remote is not None else remote_slots),
+            REMOTE_COMMANDS_FD, REMOTE_REPORTS_FD, terms=remote, host_limit=max(settings.concurrency_host, 1),
         ),
     ]  # fmt: skip
 
