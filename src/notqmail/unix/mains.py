@@ -11,10 +11,11 @@ PERMANENT = 100  # bad usage and the like: trying again will not help
 TEMPORARY = 111
 
 
-def complain(text: str) -> None:
+def complain(text: str | bytes) -> None:
     """One line to descriptor 2; a closed one is no reason to fail."""
+    line = text if isinstance(text, bytes) else text.encode("utf-8", "backslashreplace")
     try:
-        os.write(2, text.encode("utf-8", "backslashreplace") + b"\n")
+        os.write(2, line + b"\n")
     except OSError:
         pass  # nobody listens: the exit code still tells
 

@@ -13,11 +13,15 @@ class PartialLine(Exception):
 
 
 class Stuffer:
-    """One message's encoder: `feed` its pieces, then `finish`, which gives the last bytes without the final dot."""
+    """One message's encoder: `feed` its pieces, then `finish`, which gives the last bytes without the final dot.
 
-    __slots__ = ("_at_line_start", "_held_cr")
+    With `keep_cr` a CR is data like any other, as POP3 sends it.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_at_line_start", "_held_cr", "_keep_cr")
+
+    def __init__(self, *, keep_cr: bool = False) -> None:
+        self._keep_cr = keep_cr
         self._at_line_start = True
         self._held_cr = False  # the last piece ended in CR: only the next byte says what it is
 
@@ -26,12 +30,12 @@ class Stuffer:
         if self._held_cr:
             data = b"\r" + data
             self._held_cr = False
-        if data.endswith(b"\r"):
+        if data.endswith(b"\r") and not self._keep_cr:
             data = data[:-1]
             self._held_cr = True
         if not data:
             return b""
-        if b"\r" in data:
+        if b"\r" in data and not self._keep_cr:
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         dot_first = self._at_line_start and data.startswith(b".")
         self._at_line_start = data.endswith(b"\n")
