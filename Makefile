@@ -10,7 +10,7 @@ MAILHOME ?= var
 PYTEST ?= -n 2
 DEBIAN ?= yes
 
-TEST_PACKAGES = swaks postfix ucspi-tcp s-nail msmtp strace mandoc groff-base
+TEST_PACKAGES = swaks postfix ucspi-tcp s-nail msmtp strace mandoc groff-base fetchmail getmail6 mutt procmail maildrop dovecot-core
 MAN_PAGES = $(wildcard man/*.[1578])
 
 # Each recipe that needs an interpreter asks the set-up script for it; that is quick once the set-up is done.
@@ -28,8 +28,8 @@ help:
 	@echo 'make simulate  days of traffic and trouble in simulated time, seed after seed; SECONDS=600 SEED=1 DAYS=3 (and so on)'
 	@echo 'make fuzz    every parser and session with new hostile input, SECONDS=600'
 	@echo 'make coverage  which lines and branches the tests run; writes docs/explanation/coverage.md'
-	@echo 'make mutants   small wrong changes to queue, wire and control: do the tests notice? SECONDS=600 SEED=7 ONLY=store.py'
-	@echo 'make bench   speed beside Postfix on this machine'
+	@echo 'make mutants   small wrong changes to queue, wire and control: do the tests notice? SECONDS=600 (or all) SEED=7 ONLY=store.py'
+	@echo 'make bench   speed beside Postfix on this machine, half an hour or so; BENCH=--quick, BENCH=--rows=hosts (and so on)'
 	@echo 'make clean   removes .venv and caches; never $(MAILHOME), there may be mail in it'
 
 run:
@@ -56,7 +56,7 @@ coverage: debian
 
 mutants:
 	@python=$$($(SETUP) test) && exec "$$python" tests/mutation/run.py --seconds $(or $(SECONDS),300) \
-	--seed $(or $(SEED),1) --only '$(ONLY)'
+	--seed $(or $(SEED),1) --only '$(ONLY)' $(if $(RESULT),--result '$(RESULT)') $(if $(AGAIN),--again '$(AGAIN)')
 
 check:
 	@python=$$($(SETUP) test) && set -ex && \
@@ -71,7 +71,7 @@ check:
 	else echo 'man pages: not checked, mandoc is not installed'; fi
 
 bench: debian
-	@python=$$($(SETUP) test) && exec "$$python" bench/run.py
+	@python=$$($(SETUP) test) && exec "$$python" bench/run.py $(or $(BENCH),--sweep)
 
 debian:
 ifeq ($(DEBIAN),yes)

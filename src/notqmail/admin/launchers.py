@@ -8,6 +8,7 @@ Those are never overwritten unasked.
 """
 
 import compileall
+import keyword
 import os
 import shlex
 import stat
@@ -32,8 +33,13 @@ def program_names() -> list[str]:
         if entry.name.endswith(".py") and not entry.name.startswith("_"):
             with open(entry.path, encoding="utf-8") as file:
                 if "\ndef start(" in file.read():
-                    names.append(entry.name.removesuffix(".py").replace("_", "-"))
+                    names.append(entry.name.removesuffix(".py").removesuffix("_").replace("_", "-"))
     return sorted(names)
+
+
+def module_name(program: str) -> str:
+    """Its module in `programs/`; one whose name Python keeps for itself, as `except`, has an underscore behind it."""
+    return program.replace("-", "_") + ("_" if keyword.iskeyword(program) else "")
 
 
 def code_directories() -> list[str]:
@@ -52,7 +58,6 @@ def launcher_text(
 ) -> bytes:
     """The bytes of a launcher. `interpreter` and `directories` are this process's own unless given."""
     python = interpreter if interpreter is not None else os.fsencode(os.path.realpath(sys.executable))
-    module = program.replace("-", "_")
     lines = [
         _first_line(python),
         b"# " + MARKER + b": `notqmail init` wrote this and writes it anew; changes here will not last",
@@ -70,7 +75,7 @@ def launcher_text(
         b"sys.path.append(os.fsdecode(" + ascii(os.fsencode(directory)).encode() + b"))"
         for directory in (code_directories() if directories is None else directories)
     ]
-    lines += [f"from notqmail.programs.{module} import start".encode(), b"start()", b""]
+    lines += [f"from notqmail.programs.{module_name(program)} import start".encode(), b"start()", b""]
     return b"\n".join(lines)
 
 

@@ -32,6 +32,8 @@ from notqmail.wire.wide_link import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from notqmail.unix.clock import Clock
 
 WIDE_SLOTS = 1_000  # what a qmail-send of ours may use; a classic one has SPAWN_SLOTS
@@ -94,7 +96,8 @@ class LocalSpawner:
         self._settings, self._clock = settings, clock
         self._commands, self._reports = commands, reports
         self._reader: CommandReader | WideCommandReader = CommandReader()
-        self._slots, self._encode = Slots(), encode_report
+        self._slots = Slots()
+        self._encode: Callable[[int, Report], bytes] = encode_report
         self._assigned = users.AssignedUsers(settings.home)
         self._lookups: dict[bytes, Lookup] = {}
         self._known: dict[bytes, tuple[float, Assignment]] = {}

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 RECORD_BYTES = 16
 TABLE_BYTES = 64 * RECORD_BYTES
 COUNT_MAX = 10
+_COUNT_BELIEVED_MAX = 127  # C takes the byte for a signed one
 BARRED_FROM_COUNT = 2
 REPEAT_WITHIN_S = 120  # a second timeout so soon after the first tells nothing new
 _LESS_HARM_PER_COUNT_S = 1024  # which record gives way to a new one: the oldest, each count making it that much younger
@@ -59,6 +60,17 @@ def after_answer(table: bytes, packed: bytes) -> tuple[int, bytes] | None:
         return None
     start = number * RECORD_BYTES
     return number, table[start : start + 4] + b"\0" + table[start + 5 : start + RECORD_BYTES]
+
+
+def timeouts(table: bytes) -> list[tuple[bytes, int, int]]:
+    """(textual address, count, time of the last one) of each address that timed out lately, in the table's order."""
+    found = []
+    for number in range(len(table) // RECORD_BYTES):
+        count, last_s = _read(table, number)
+        if 1 <= count <= _COUNT_BELIEVED_MAX:
+            packed = table[number * RECORD_BYTES : number * RECORD_BYTES + 4]
+            found.append((b".".join([b"%d" % byte for byte in packed]), count, last_s))
+    return found
 
 
 def _read(table: bytes, number: int) -> tuple[int, int]:

@@ -24,6 +24,16 @@ def header_date(now_s: int) -> bytes:
     return b"%d %b %d %02d:%02d:%02d -0000" % (day, _MONTHS[month - 1], year, hour, minute, second)
 
 
+def local_header_date(now_s: int, offset_s: int) -> bytes:
+    """For headers, in a zone: `22 Nov 2026 17:39:29 +0100`. `offset_s` is east of Greenwich, told to the minute."""
+    year, month, day, hour, minute, second, _ = civil_time(now_s + offset_s)
+    zone_hour, zone_minute = divmod((abs(offset_s) + 30) // 60, 60)
+    sign = b"-" if offset_s < 0 else b"+"
+    return b"%d %b %d %02d:%02d:%02d %b%02d%02d" % (
+        day, _MONTHS[month - 1], year, hour, minute, second, sign, zone_hour, zone_minute,
+    )  # fmt: skip
+
+
 def mbox_date(now_s: int) -> bytes:
     """For an mbox From_ line: `Sun Nov 22 16:39:29 2026`, the day padded with a zero."""
     year, month, day, hour, minute, second, weekday = civil_time(now_s)

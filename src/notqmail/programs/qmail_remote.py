@@ -7,6 +7,7 @@ from notqmail.control.files import Missing
 from notqmail.control.remote_settings import read_remote_settings
 from notqmail.deliver import remote
 from notqmail.deliver.remote_once import deliver
+from notqmail.deliver.routes import candidates
 from notqmail.deliver.tcpto import TimeoutTable
 from notqmail.unix.clock import Clock
 from notqmail.unix.controls import Unreadable, control_reader
@@ -18,6 +19,9 @@ from notqmail.unix.resolver import DnsResolver, configured_servers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from notqmail.deliver.routes import Asking
     from notqmail.wire.smtp_client import Outcome
 
 USAGE = "usage: qmail-remote HOST SENDER RECIPIENT...    message on descriptor 0, reports on 1\n"
@@ -25,19 +29,24 @@ USAGE = "usage: qmail-remote HOST SENDER RECIPIENT...    message on descriptor 0
 
 def main() -> int:
     """The exit code says nothing, as ever; the last report does."""
+    return run_attempt(USAGE, candidates)
+
+
+def run_attempt(usage: str, search: "Callable[..., Asking]") -> int:
+    """What qmail-remote and qmail-qmtpc do with their arguments; `search` finds addresses, as `routes.candidates`."""
     arguments = [os.fsencode(argument) for argument in sys.argv[1:]]
     if arguments == [b"--help"]:
-        sys.stdout.write(USAGE)
+        sys.stdout.write(usage)
         return 0
     try:
-        outcome = attempt(arguments)
+        outcome = attempt(arguments, search)
     except MemoryError:
         outcome = remote.without_dialogue(remote.OUT_OF_MEMORY)
     write_all(1, outcome.encode())
     return 0
 
 
-def attempt(arguments: list[bytes]) -> "Outcome":
+def attempt(arguments: list[bytes], search: "Callable[..., Asking]") -> "Outcome":
     """The one delivery."""
     if len(arguments) < 3:
         return remote.without_dialogue(remote.IMPROPER_USE)
@@ -61,7 +70,7 @@ def attempt(arguments: list[bytes]) -> "Outcome":
     timeouts = TimeoutTable(home, now_s=Clock().now_s, jitter=os.getpid())
     around = remote.Surroundings(settings, own=own, timeouts=timeouts, draw=remote.chance)
     job = remote.Job(host, sender, recipients, message)
-    return deliver(job, around, DnsResolver(configured_servers(os.environb)))
+    return deliver(job, around, DnsResolver(configured_servers(os.environb)), search)
 
 
 def start() -> None:

@@ -44,7 +44,7 @@ _NEGATIVE_TTL_MAX_S = 15 * 60
 
 class Answer:
     """`kind` FOUND, HARD or SOFT. `values` of an MX question are (preference, host) pairs, of an addresses question
-    textual addresses, A before AAAA. `ttl_s`: how long it may be remembered."""
+    textual addresses, A before AAAA; of a pointers question names. `ttl_s`: how long it may be remembered."""
 
     __slots__ = ("kind", "ttl_s", "values")
 
@@ -91,7 +91,7 @@ class Query:
     __slots__ = ("_edns_wire", "_message", "_plain_wire", "_type")
 
     def __init__(self, host: bytes, record_type: str) -> None:
-        """`record_type`: "MX", "A" or "AAAA". Raises ValueError for a name the DNS cannot hold."""
+        """`record_type`: "MX", "A", "AAAA" or "PTR". Raises ValueError for a name the DNS cannot hold."""
         import dns.exception
         import dns.message
         import dns.name
@@ -157,6 +157,8 @@ def _value(record: "Any") -> object:
     if hasattr(record, "exchange"):
         labels = record.exchange.labels
         return int(record.preference), b".".join(labels[:-1]) or b"."
+    if hasattr(record, "target"):
+        return str(record.target.to_text(omit_final_dot=True)).encode()  # a NUL or blank in it is escaped
     return str(record.address).encode()
 
 
@@ -175,6 +177,10 @@ class DnsResolver:
     def addresses(self, host: bytes) -> Answer:
         """The addresses of a host, of both families."""
         return both_families(self._ask(host, "A"), self._ask(host, "AAAA"))
+
+    def pointers(self, reverse_name: bytes) -> Answer:
+        """The names that a name under in-addr.arpa or ip6.arpa points to."""
+        return self._ask(reverse_name, "PTR")
 
     def _ask(self, host: bytes, record_type: str) -> Answer:
         try:
