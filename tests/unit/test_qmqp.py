@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from notqmail.wire.netstring import BadNetstring, encode
 from notqmail.wire.qmqp import (
+    INLINE_MAX,
     RESIDENT_HELLO,
     PackageReader,
     decode_package,
@@ -89,3 +90,27 @@ def test_no_bytes_make_it_raise_anything_else(data: bytes) -> None:
         decode_package(data)
     except BadNetstring:
         pass  # the one thing it may raise
+
+
+def test_a_file_s_length_has_at_most_twenty_digits() -> None:
+    assert decode_package(b"@" + b"9" * 20 + b",1:s,").length == int("9" * 20)
+    with pytest.raises(BadNetstring):
+        decode_package(b"@" + b"9" * 21 + b",1:s,")
+
+
+def test_the_reader_tells_how_much_of_a_package_waits() -> None:
+    reader = PackageReader()
+    assert reader.waiting == 0
+    assert reader.receive(b"5:hello,3:a") == [b"hello"]
+    assert reader.waiting == 3
+
+
+def test_what_was_whole_before_broken_framing_comes_first_and_then_it_breaks() -> None:
+    reader = PackageReader()
+    assert reader.receive(b"5:hello,0:,x") == [b"hello", b""]
+    with pytest.raises(BadNetstring):
+        reader.receive(b"")
+
+
+def test_messages_of_64_kilobytes_travel_in_the_package() -> None:
+    assert INLINE_MAX == 65_536

@@ -293,6 +293,7 @@ class _Run:
         self._environ: dict[bytes, bytes] | None = None
         self._files = self._programs = 0
         self._forwards: list[bytes] = []
+        self._notes = b""  # for the log, before the counts
 
     def run(self) -> bytes:
         for kind, argument in self._plan.steps:
@@ -307,7 +308,7 @@ class _Run:
             else:
                 self._files += 1
                 self._deliver_file(kind, argument)
-        done = _count(self._files, len(self._forwards), self._programs)
+        done = self._notes + _count(self._files, len(self._forwards), self._programs)
         return done + b"qp %d\n" % self._forward() if self._forwards else done
 
     def _deliver_file(self, kind: bytes, argument: bytes) -> None:
@@ -318,7 +319,9 @@ class _Run:
                 raise Stopped(TEMPORARY, failure)
             return
         try:
-            deliver_mbox(argument, self._ufline + self._rpline + self._dtline, self._message)
+            top = self._ufline + self._rpline + self._dtline
+            if deliver_mbox(argument, top, self._message, self._tools.disk):
+                self._notes += b"%b ended in half a line: a message before this one was cut short\n" % argument
         except DeliveryFailed as failed:
             raise Stopped(TEMPORARY, failed.text) from failed
 

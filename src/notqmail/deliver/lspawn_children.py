@@ -59,7 +59,7 @@ class ProgramChoice:
             return
         identity = (found.st_ino, found.st_mtime_ns, found.st_size)
         if identity != self._identity:
-            self.path = b"" if is_ours(self._own) else self._own
+            self.path = b"" if is_ours(self._own, b"qmail-local") else self._own
             self._identity = identity
 
 

@@ -6,18 +6,18 @@ A Maildir message is written whole under tmp/, made durable, linked into new/ un
 in new/ made durable. Many messages take these steps together, so that they share two waits for the disk. Names
 hold time, microsecond, process, count and host: they do not repeat, so nobody waits for a free one.
 
-An mbox is appended in place under flock(2). That cannot be made safe against a power cut in the middle; when
-writing fails while we hold the lock, the file is cut back to what it was.
+An mbox is appended in place under flock(2); when writing fails while we hold the lock, the file is cut back to
+what it was. A power cut or a kill in the middle may leave the beginning of a message as its last one: only of a message
+that is not delivered yet and comes again. The next one begins behind an empty line, whatever the file ended in.
 """
 
 import errno
-import fcntl
 import os
 import signal
 
-from notqmail.unix.durable import Disk
+from notqmail.message.mbox import quote_from_lines
+from notqmail.unix.durable import Disk, WriteFailed
 from notqmail.unix.errors import error_text, is_temporary
-from notqmail.unix.processes import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from notqmail.unix.clock import Clock
+    from notqmail.unix.durable import SharedFile
 
 CHUNK_BYTES = 65_536
 LOCK_WAIT_S = 30.0
@@ -241,59 +242,28 @@ def _unlink_tmp(disk: Disk, path: bytes) -> None:
 # -- mbox ------------------------------------------------------------------------------------------------------
 
 
-def quote_from_lines(chunks: "Iterable[bytes]") -> "Iterator[bytes]":
-    """The same text with one more `>` before every line that is `>`s and then `From ` (mboxrd), in any pieces."""
-    carry = b""
-    at_start = True  # of the current line nothing but `>`s has been given out, and carry
-    for chunk in chunks:
-        data = carry + chunk
-        given = 0
-        place = data.find(b"From ")
-        while place >= 0:
-            line = place  # becomes where the `>`s before it begin
-            while line > given and data[line - 1] == 0x3E:
-                line -= 1
-            if (line == 0 and at_start) or (line > 0 and data[line - 1] == 0x0A):
-                yield data[given:place] + b">"
-                given = place
-            place = data.find(b"From ", place + 5)
-        last = data.rfind(b"\n") + 1
-        tail = data[last:].lstrip(b">")
-        at_start = (last > 0 or at_start) and len(tail) < 5 and b"From ".startswith(tail)
-        carry = tail if at_start else b""
-        yield data[given : len(data) - len(carry)]
-    yield carry
+def deliver_mbox(path: bytes, top: bytes, message: Message, disk: Disk, *, lock_wait_s: float = LOCK_WAIT_S) -> bool:
+    """Appends the message to the mbox `path`; `top` is UFLINE, RPLINE and DTLINE. Raises DeliveryFailed.
 
-
-def deliver_mbox(path: bytes, top: bytes, message: Message, *, lock_wait_s: float = LOCK_WAIT_S) -> None:
-    """Appends the message to the mbox `path`; `top` is UFLINE, RPLINE and DTLINE. Raises DeliveryFailed."""
+    Returns whether the file had ended in the middle of a line: what some crash has cut short there stays, and is now
+    separated from this message.
+    """
     try:
-        descriptor, is_new = _open_for_append(path)
+        file = disk.open_shared(path)
     except OSError as error:
         raise DeliveryFailed(b"Unable to open %b: %b. (#4.2.1)" % (path, error_text(error))) from error
     try:
-        locked = _lock(descriptor, lock_wait_s)
-        _append(descriptor, path, top, message, locked=locked)
-        if is_new:
-            _sync_directory_of(path)
+        locked = _lock(file, lock_wait_s)
+        return _append(file, path, top, message, disk, locked=locked)
     finally:
-        os.close(descriptor)
+        file.close()
 
 
-def _open_for_append(path: bytes) -> tuple[int, bool]:
-    """(descriptor, whether we made the file). O_NONBLOCK: a FIFO without a reader must not hold us."""
-    flags = os.O_WRONLY | os.O_NONBLOCK | os.O_APPEND | os.O_CLOEXEC
-    try:
-        return os.open(path, flags), False
-    except FileNotFoundError:
-        return os.open(path, flags | os.O_CREAT, 0o600), True
-
-
-def _lock(descriptor: int, wait_s: float) -> bool:
+def _lock(file: "SharedFile", wait_s: float) -> bool:
     """Whether we hold the lock; where the file system knows none, delivery goes on without, as in C."""
     try:
         with within(wait_s):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            file.lock()
     except TimedOut:
         raise DeliveryFailed(_SLOW_LOCK) from None
     except OSError:
@@ -301,45 +271,59 @@ def _lock(descriptor: int, wait_s: float) -> bool:
     return True
 
 
-def _append(descriptor: int, path: bytes, top: bytes, message: Message, *, locked: bool) -> None:
-    end = _end_of(descriptor)
+def _append(file: "SharedFile", path: bytes, top: bytes, message: Message, disk: Disk, *, locked: bool) -> bool:
+    end: int | None = None
     try:
-        write_all(descriptor, top)
-        last = b"\n"
-        for piece in quote_from_lines(message.chunks()):
-            write_all(descriptor, piece)
-            last = piece[-1:] or last
-        write_all(descriptor, b"\n" if last == b"\n" else b"\n\n")
-        os.fsync(descriptor)  # not by unix/durable.py: the lock is on this descriptor, and so is the file we mean
+        end, last_bytes = file.end()
+        for piece in _large_pieces(_mbox_text(_separation(last_bytes) + top, message)):
+            file.write(piece)
+        file.sync()
+        _sync_name(file, path, disk)
     except (OSError, MessageUnreadable) as error:
-        if locked:
-            _cut_back(descriptor, end)
+        if locked and end is not None:
+            file.cut_back(end)
         if isinstance(error, MessageUnreadable):
             text = b"Unable to read message: %b. (#4.3.0)" % error_text(error.error)
         else:
             text = b"Unable to write %b: %b. (#4.3.0)" % (path, error_text(error))
         raise DeliveryFailed(text) from error
+    return last_bytes[-1:] not in (b"", b"\n")
 
 
-def _end_of(descriptor: int) -> int:
+def _separation(last_bytes: bytes) -> bytes:
+    """What makes a file that ends in these bytes end in an empty line, where a From_ line may begin (mbox(5))."""
+    if last_bytes in (b"", b"\n\n"):
+        return b""
+    return b"\n" if last_bytes.endswith(b"\n") else b"\n\n"
+
+
+def _mbox_text(top: bytes, message: Message) -> "Iterator[bytes]":
+    yield top
+    last = b"\n"
+    for piece in quote_from_lines(message.chunks()):
+        yield piece
+        last = piece[-1:] or last
+    yield b"\n" if last == b"\n" else b"\n\n"
+
+
+def _large_pieces(pieces: "Iterable[bytes]") -> "Iterator[bytes]":
+    """The same in pieces of CHUNK_BYTES or more: a short message is one write, which a kill does not tear."""
+    pending: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        pending.append(piece)
+        size += len(piece)
+        if size >= CHUNK_BYTES:
+            yield b"".join(pending)
+            pending, size = [], 0
+    yield b"".join(pending)
+
+
+def _sync_name(file: "SharedFile", path: bytes, disk: Disk) -> None:
+    """Without this a power cut could take a young file away whole. Who made it may have died before doing this."""
     try:
-        return os.lseek(descriptor, 0, os.SEEK_END)
-    except OSError as error:
-        if error.errno != errno.ESPIPE:
+        disk.sync([os.path.dirname(path) or b"."])
+    except WriteFailed as error:
+        if file.is_new or error.errno != errno.EACCES:
             raise
-        return 0  # a FIFO or a terminal has no end; there is nothing to cut back either
-
-
-def _cut_back(descriptor: int, end: int) -> None:
-    try:
-        os.ftruncate(descriptor, end)
-    except OSError:
-        pass  # no regular file, or a disk too broken for it: the report says that writing failed
-
-
-def _sync_directory_of(path: bytes) -> None:
-    """Without this a power cut could take the new file away whole."""
-    try:
-        Disk().sync([os.path.dirname(path) or b"."])
-    except OSError as error:
-        raise DeliveryFailed(b"Unable to write %b: %b. (#4.3.0)" % (path, error_text(error))) from error
+        # A directory that we may not open, and a file that was there before us: it is its maker's affair.

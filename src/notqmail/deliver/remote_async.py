@@ -9,23 +9,22 @@ import errno
 import os
 import socket
 
+from notqmail.deliver.dialogues import dialogue_with, unreachable
 from notqmail.deliver.remote import (
-    NO_CONNECTION,
     NO_MESSAGE,
     NO_RESOURCES,
     NoResources,
-    body,
     open_socket,
 )
 from notqmail.deliver.remote_report import reports_of
 from notqmail.deliver.routes import NoRoute, candidates
 from notqmail.unix.resolver import MX
-from notqmail.wire.smtp_client import QUIT, Session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from notqmail.deliver.dialogues import Dialogue
     from notqmail.deliver.remote import Job, Message, Surroundings
     from notqmail.deliver.routes import Asking, Candidate
     from notqmail.unix.resolver import Answer
@@ -41,11 +40,11 @@ async def deliver(job: "Job", around: "Surroundings", resolver: "AsyncResolver")
     settings = around.settings
     try:
         search = candidates(job.host, settings, own=around.own, draw=around.draw)
-        for candidate in await answered(search, resolver):
+        found = await answered(search, resolver)
+        for candidate in found:
             link = await connected(candidate, around)
             if link is not None:
-                session = Session(candidate.address, settings.helo_name)
-                connection = await open_connection(link, session, settings.timeout_s)
+                connection = await open_connection(link, dialogue_with(candidate, settings), settings.timeout_s)
                 try:
                     return await hand_over(job, connection)
                 finally:
@@ -54,7 +53,7 @@ async def deliver(job: "Job", around: "Surroundings", resolver: "AsyncResolver")
         return [nowhere.report] * len(job.recipients)
     except NoResources:
         return [NO_RESOURCES] * len(job.recipients)
-    return [NO_CONNECTION] * len(job.recipients)
+    return [unreachable(found)] * len(job.recipients)
 
 
 async def hand_over(job: "Job", connection: "Connection") -> "Sequence[Report]":
@@ -140,18 +139,18 @@ def _wake(ready: "asyncio.Future[int]", code: int) -> None:
         ready.set_result(code)
 
 
-async def open_connection(link: socket.socket, session: Session, timeout_s: float) -> "Connection":
+async def open_connection(link: socket.socket, dialogue: "Dialogue", timeout_s: float) -> "Connection":
     """Puts a connected socket under the loop's care."""
     loop = asyncio.get_running_loop()
-    _, connection = await loop.create_connection(lambda: Connection(loop, session, timeout_s), sock=link)
+    _, connection = await loop.create_connection(lambda: Connection(loop, dialogue, timeout_s), sock=link)
     return connection
 
 
 class Connection(asyncio.Protocol):
-    """One SMTP connection: `transact` one job, perhaps another while `may_transact`, then `quit`."""
+    """One SMTP or QMTP connection: `transact` one job, perhaps another while `may_transact`, then `quit`."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, session: Session, timeout_s: float) -> None:
-        self._loop, self._session, self._timeout_s = loop, session, timeout_s
+    def __init__(self, loop: asyncio.AbstractEventLoop, dialogue: "Dialogue", timeout_s: float) -> None:
+        self._loop, self._dialogue, self._session, self._timeout_s = loop, dialogue, dialogue.session, timeout_s
         self._transport: asyncio.Transport | None = None
         self._message: Message | None = None
         self._pieces: Iterator[bytes] | None = None  # of the body being sent
@@ -164,7 +163,7 @@ class Connection(asyncio.Protocol):
     @property
     def may_transact(self) -> bool:
         """Whether this connection can take another job."""
-        return self._session.may_begin and self._transport is not None and not self._transport.is_closing()
+        return self._session.may_begin and self._can_write()
 
     async def transact(self, job: "Job") -> "Outcome":
         """Hands one message over."""
@@ -175,7 +174,8 @@ class Connection(asyncio.Protocol):
             self._session.connection_died()
         else:
             self._timer = self._loop.call_later(self._timeout_s, self._look_for_progress)
-            self._send(self._session.begin(job.envelope()))
+            self._send(self._dialogue.begin(job))
+            self._look_for_body()
             self._look_for_end()
         if self._session.outcome is None:
             await self._waiter
@@ -192,7 +192,7 @@ class Connection(asyncio.Protocol):
         if self._pieces is not None or transport.get_write_buffer_size() or self._session.outcome is None:
             transport.abort()
             return
-        transport.write(QUIT)
+        transport.write(self._dialogue.farewell)
         transport.close()
 
     # What the event loop calls.
@@ -205,9 +205,7 @@ class Connection(asyncio.Protocol):
         if self._pieces is None:  # a peer that talks and does not take our message makes no progress
             self._progress_s = self._loop.time()
         self._send(self._session.receive(data))
-        if self._session.wants_body and self._pieces is None and self._message is not None:
-            self._pieces = body(self._message, self._session)
-            self._send_body()
+        self._look_for_body()
         self._look_for_end()
 
     def pause_writing(self) -> None:
@@ -232,10 +230,19 @@ class Connection(asyncio.Protocol):
         if data and self._transport is not None:
             self._transport.write(data)
 
+    def _can_write(self) -> bool:
+        """Not so while connection_lost is still to come: what is written then goes nowhere."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    def _look_for_body(self) -> None:
+        if self._session.wants_body and self._pieces is None and self._message is not None:
+            self._pieces = self._dialogue.body(self._message)
+            self._send_body()
+
     def _send_body(self) -> None:
         assert self._pieces is not None
         try:
-            while not self._paused and self._session.outcome is None:
+            while not self._paused and self._session.outcome is None and self._can_write():
                 piece = next(self._pieces, None)
                 if piece is None:
                     self._pieces = None

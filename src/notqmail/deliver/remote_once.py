@@ -1,22 +1,22 @@
 """The one-shot's driver: one job, a blocking socket, a time-out for each read and write, as qmail-remote(8) says."""
 
+from notqmail.deliver.dialogues import dialogue_with, unreachable
 from notqmail.deliver.remote import (
-    NO_CONNECTION,
     NO_MESSAGE,
     NO_RESOURCES,
     NoResources,
-    body,
     open_socket,
     without_dialogue,
 )
 from notqmail.deliver.routes import NoRoute, candidates
 from notqmail.unix.resolver import MX
-from notqmail.wire.smtp_client import QUIT, Session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
+    from notqmail.deliver.dialogues import Dialogue
     from notqmail.deliver.remote import Job, Surroundings
     from notqmail.deliver.routes import Asking, Candidate
     from notqmail.unix.resolver import Resolver
@@ -29,20 +29,23 @@ class _Unreadable(Exception):
     """The message file failed, not the peer."""
 
 
-def deliver(job: "Job", around: "Surroundings", resolver: "Resolver") -> "Outcome":
+def deliver(
+    job: "Job", around: "Surroundings", resolver: "Resolver", search: "Callable[..., Asking]" = candidates
+) -> "Outcome":
     """Delivers, or says why not. Whatever the network does is an outcome, not an exception."""
     settings = around.settings
     try:
-        for candidate in answered(candidates(job.host, settings, own=around.own, draw=around.draw), resolver):
+        found = answered(search(job.host, settings, own=around.own, draw=around.draw), resolver)
+        for candidate in found:
             link = connected(candidate, around)
             if link is not None:
                 with link:
-                    return converse(link, Session(candidate.address, settings.helo_name), job, settings.timeout_s)
+                    return converse(link, dialogue_with(candidate, settings), job, settings.timeout_s)
     except NoRoute as nowhere:
         return without_dialogue(nowhere.report)
     except NoResources:
         return without_dialogue(NO_RESOURCES)
-    return without_dialogue(NO_CONNECTION)
+    return without_dialogue(unreachable(found))
 
 
 def answered(asking: "Asking", resolver: "Resolver") -> "list[Candidate]":
@@ -84,21 +87,23 @@ def connected(candidate: "Candidate", around: "Surroundings") -> "socket.socket 
     return link if established else None
 
 
-def converse(link: "socket.socket", session: Session, job: "Job", timeout_s: float) -> "Outcome":
+def converse(link: "socket.socket", dialogue: "Dialogue", job: "Job", timeout_s: float) -> "Outcome":
     """One transaction on a fresh connection. `timeout_s` is for each read and each write."""
     link.settimeout(timeout_s)
-    session.begin(job.envelope())
+    session = dialogue.session
     try:
+        _send(link, dialogue.begin(job))
         while session.outcome is None:
+            if session.wants_body:
+                _send_body(link, dialogue, job)
+                _send(link, session.after_body())
+                continue
             data = link.recv(_READ_BYTES)
             if not data:
                 session.connection_died()
                 break
             _send(link, session.receive(data))
-            if session.wants_body:
-                _send_body(link, session, job)
-                _send(link, session.after_body())
-        _send(link, QUIT)
+        _send(link, dialogue.farewell)
     except _Unreadable:
         session.give_up(NO_MESSAGE)
     except OSError:  # TimeoutError is one
@@ -107,8 +112,8 @@ def converse(link: "socket.socket", session: Session, job: "Job", timeout_s: flo
     return session.outcome
 
 
-def _send_body(link: "socket.socket", session: Session, job: "Job") -> None:
-    pieces = body(job.message, session)
+def _send_body(link: "socket.socket", dialogue: "Dialogue", job: "Job") -> None:
+    pieces = dialogue.body(job.message)
     while True:
         try:
             piece = next(pieces, None)

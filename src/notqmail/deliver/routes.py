@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator
 
-    from notqmail.control.remote_settings import RemoteSettings
+    from notqmail.control.remote_settings import Relay, RemoteSettings
     from notqmail.unix.resolver import Answer
     from notqmail.wire.reports import Report
 
@@ -29,6 +29,8 @@ EXCHANGERS_MAX = 20  # of one host that are looked up, the best ones: an answer 
 ADDRESSES_MAX = 100  # that are tried; each may cost the connect time-out
 NO_ADDRESS_YET = temporary(b"Sorry, I couldn't find any host by that name. (#4.1.2)\n")
 NO_EXCHANGER = permanent(b"Sorry, I couldn't find a mail exchanger or IP address. (#5.4.4)\n")
+QMTPS_PORT = 6209
+NO_QMTPS = temporary(b"A route says port 6209, which is QMTP over TLS, and that is not spoken here. (#4.3.0)\n")
 AMBIGUOUS = permanent(
     b"Sorry. Although I'm listed as a best-preference MX or A for that host,\n"
     b"it isn't in my control/locals file, so I don't treat it as local. (#5.4.6)\n"
@@ -36,12 +38,16 @@ AMBIGUOUS = permanent(
 
 
 class Candidate:
-    """One address to connect to: textual `address`, `port`, the exchanger's `preference` and name."""
+    """One address to connect to: textual `address`, `port`, the exchanger's `preference` and name; `by_qmtp`: speak
+    QMTP there, not SMTP."""
 
-    __slots__ = ("address", "host", "port", "preference")
+    __slots__ = ("address", "by_qmtp", "host", "port", "preference")
 
-    def __init__(self, address: bytes, *, port: int = SMTP_PORT, preference: int = 0, host: bytes = b"") -> None:
+    def __init__(
+        self, address: bytes, *, port: int = SMTP_PORT, preference: int = 0, host: bytes = b"", by_qmtp: bool = False
+    ) -> None:
         self.address, self.port, self.preference, self.host = address, port, preference, host
+        self.by_qmtp = by_qmtp
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Candidate) and repr(self) == repr(other)
@@ -50,7 +56,8 @@ class Candidate:
         return hash(self.address)
 
     def __repr__(self) -> str:
-        return f"Candidate({self.address!r}, port={self.port}, preference={self.preference}, host={self.host!r})"
+        more = ", by_qmtp=True" if self.by_qmtp else ""
+        return f"Candidate({self.address!r}, port={self.port}, preference={self.preference}, host={self.host!r}{more})"
 
 
 class NoRoute(Exception):
@@ -71,8 +78,7 @@ def candidates(
     """
     relay = settings.relay_for(host)
     if relay is not None:
-        found = yield from _addresses_of(relay.host)
-        return [Candidate(address, port=relay.port, host=relay.host) for address in found[:ADDRESSES_MAX]]
+        return (yield from by_relay(relay))
     ranked = yield from _by_exchangers(host, draw)
     mine = min((one.preference for one in ranked if one.address in own), default=None)
     if mine is not None:
@@ -80,6 +86,17 @@ def candidates(
         if not ranked:
             raise NoRoute(AMBIGUOUS)
     return ranked[:ADDRESSES_MAX]
+
+
+def by_relay(relay: "Relay") -> "Asking":
+    """The addresses of an artificial route. Raises NoRoute."""
+    if relay.by_qmtp and relay.port == QMTPS_PORT:
+        raise NoRoute(NO_QMTPS)  # never in clear what was meant to be encrypted
+    found = yield from _addresses_of(relay.host)
+    return [
+        Candidate(address, port=relay.port, host=relay.host, by_qmtp=relay.by_qmtp)
+        for address in found[:ADDRESSES_MAX]
+    ]  # fmt: skip
 
 
 def _by_exchangers(host: bytes, draw: "Callable[[], float]") -> "Asking":

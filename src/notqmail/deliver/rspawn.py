@@ -3,7 +3,8 @@
 Commands come in on one pipe, reports go out on another (wire.spawn_link; with a qmail-send of ours wire.wide_link, so
 that recipients of one message at one host ride in one transaction). A delivery is made in this process by the agent
 behind our qmail-remote. Where $QMAILREMOTE, or the qmail-remote that would be found, is another program, that
-is run as the classic contract says: `qmail-remote HOST SENDER RECIPIENT`, message on 0, report pipe on 1 and 2.
+is run as the classic contract says: `qmail-remote HOST SENDER RECIPIENT`, message on 0, report pipe on 1. Its 2 is our
+log: in C it is the report pipe too, where any complaint spoils the report.
 
 Every command that was taken is answered exactly once; whatever goes wrong unexpectedly in one delivery is that
 delivery's temporary failure. At end of the commands the deliveries under way are finished, then `serve` returns.
@@ -252,7 +253,7 @@ class Rspawn:
             _, host = split_recipient(recipient)
             pid = spawn(
                 [program, host, sender, recipient],
-                descriptors={0: message_fd, 1: write_fd, 2: write_fd}, environ=self._environ,
+                descriptors={0: message_fd, 1: write_fd, 2: 2}, environ=self._environ,
                 exit_on_failure=lambda _error: _EXEC_FAILED,
             )  # fmt: skip
         except OSError:
@@ -320,5 +321,5 @@ def foreign_program(home: bytes, environ: "Mapping[bytes, bytes]") -> bytes | No
     places = [name] if b"/" in name else [os.path.join(directory or b".", name) for directory in path]
     for place in places:
         if os.path.isfile(place) and os.access(place, os.X_OK):
-            return None if is_ours(place) else place
+            return None if is_ours(place, b"qmail-remote") else place
     return name if b"QMAILREMOTE" in environ else None  # set, and not there: its exec fails, which is reported

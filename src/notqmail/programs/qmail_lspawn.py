@@ -9,7 +9,7 @@ from notqmail.deliver.lspawn_children import Settings
 from notqmail.unix.accounts import MissingAccount, accounts_for
 from notqmail.unix.clock import Clock
 from notqmail.unix.home import home_directory
-from notqmail.unix.mains import PERMANENT, TEMPORARY, complain, run
+from notqmail.unix.mains import PERMANENT, TEMPORARY, complain, open_standard_error, run
 
 USAGE = "usage: qmail-lspawn defaultdelivery    started by qmail-start\n"
 
@@ -37,14 +37,6 @@ def main() -> int:
         return TEMPORARY
     LocalSpawner(Settings(home, os.fsencode(sys.argv[1]), accounts, os.environb), Clock()).run()
     return 0
-
-
-def open_standard_error() -> None:
-    """qmail-start closes fd 2; left so, the next file opened would get that number, and our complaints."""
-    try:
-        os.fstat(2)
-    except OSError:
-        os.dup2(os.open(b"/dev/null", os.O_WRONLY | os.O_CLOEXEC), 2)
 
 
 def start() -> None:

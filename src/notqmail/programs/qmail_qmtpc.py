@@ -1,4 +1,6 @@
-"""qmail-qmtpc(8): HOST SENDER RECIPIENT... - the message on descriptor 0 by QMTP, reports as of qmail-remote, exit 0."""
+"""qmail-qmtpc(8): HOST SENDER RECIPIENT... - the message on descriptor 0 by QMTP; reports as qmail-remote."""
+
+import sys
 
 from notqmail.deliver.qmtp_dialogue import qmtp_candidates
 from notqmail.programs.qmail_remote import run_attempt
@@ -9,7 +11,10 @@ USAGE = "usage: qmail-qmtpc HOST SENDER RECIPIENT...    message on descriptor 0,
 
 def main() -> int:
     """The exit code says nothing; the last report does."""
-    return run_attempt(USAGE, qmtp_candidates)
+    if sys.argv[1:] == ["--help"]:
+        sys.stdout.write(USAGE)
+        return 0
+    return run_attempt(qmtp_candidates)
 
 
 def start() -> None:

@@ -4,14 +4,19 @@ import os
 import sys
 
 from notqmail.receive import qmtpd_faces
-from notqmail.receive.faces import choose
+from notqmail.receive.faces import LISTEN_USAGE, choose
 from notqmail.unix.clock import Clock
 from notqmail.unix.home import home_directory
 from notqmail.unix.mains import run
 
+USAGE = LISTEN_USAGE.format("qmail-qmtpd")
+
 
 def main() -> int:
     """Both faces have the same session."""
+    if sys.argv[1:] == ["--help"]:
+        sys.stdout.write(USAGE)
+        return 0
     home, clock = home_directory(os.environb), Clock()
     return choose(
         "qmail-qmtpd", sys.argv[1:],

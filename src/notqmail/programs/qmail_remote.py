@@ -29,17 +29,16 @@ USAGE = "usage: qmail-remote HOST SENDER RECIPIENT...    message on descriptor 0
 
 def main() -> int:
     """The exit code says nothing, as ever; the last report does."""
-    return run_attempt(USAGE, candidates)
-
-
-def run_attempt(usage: str, search: "Callable[..., Asking]") -> int:
-    """What qmail-remote and qmail-qmtpc do with their arguments; `search` finds addresses, as `routes.candidates`."""
-    arguments = [os.fsencode(argument) for argument in sys.argv[1:]]
-    if arguments == [b"--help"]:
-        sys.stdout.write(usage)
+    if sys.argv[1:] == ["--help"]:
+        sys.stdout.write(USAGE)
         return 0
+    return run_attempt(candidates)
+
+
+def run_attempt(search: "Callable[..., Asking]") -> int:
+    """What qmail-remote and qmail-qmtpc do with their arguments; `search` finds addresses, as `routes.candidates`."""
     try:
-        outcome = attempt(arguments, search)
+        outcome = attempt([os.fsencode(argument) for argument in sys.argv[1:]], search)
     except MemoryError:
         outcome = remote.without_dialogue(remote.OUT_OF_MEMORY)
     write_all(1, outcome.encode())

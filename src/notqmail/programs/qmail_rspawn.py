@@ -6,7 +6,7 @@ import sys
 from notqmail.unix.accounts import MissingAccount, accounts_for
 from notqmail.unix.clock import Clock
 from notqmail.unix.home import home_directory
-from notqmail.unix.mains import TEMPORARY, complain, run
+from notqmail.unix.mains import TEMPORARY, complain, open_standard_error, run
 from notqmail.unix.own_addresses import own_addresses
 
 USAGE = "usage: qmail-rspawn    commands on descriptor 0, reports on 1; started by qmail-start\n"
@@ -17,6 +17,7 @@ def main() -> int:
     if sys.argv[1:] == ["--help"]:
         sys.stdout.write(USAGE)
         return 0
+    open_standard_error()
     home = home_directory(os.environb)
     messages = os.path.join(home, b"queue", b"mess")
     try:

@@ -19,7 +19,7 @@ import errno
 
 from notqmail.message.received import received_by_queue
 from notqmail.queue.layout import split_directory, split_path
-from notqmail.queue.ledger import ACCEPTED, Journal
+from notqmail.queue.ledger import ACCEPTED, Journal, sum_up_here
 from notqmail.unix.durable import WriteFailed
 from notqmail.wire import queue_exit
 
@@ -27,6 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from notqmail.queue.ledger import SumUp
     from notqmail.unix.clock import Clock
     from notqmail.unix.durable import Disk
 
@@ -61,11 +62,13 @@ class Request:
 
 
 class Enqueuer:
-    """The writer behind qmail-queue, one-shot and resident. `pid` and the clock make names under pid/ unique."""
+    """The writer behind qmail-queue, one-shot and resident. `pid` and the clock make names under pid/ unique; `sum_up`
+    makes sums of old ledger journals.
+    """
 
-    def __init__(self, disk: "Disk", clock: "Clock", pid: int) -> None:
+    def __init__(self, disk: "Disk", clock: "Clock", pid: int, sum_up: "SumUp" = sum_up_here) -> None:
         self._disk, self._clock, self._pid, self._count = disk, clock, pid, 0
-        self._ledger = Journal(disk, ACCEPTED)
+        self._ledger = Journal(disk, ACCEPTED, sum_up)
 
     def enqueue(self, requests: "Sequence[Request]") -> None:
         """Queues all of them or says for each why not, in its `exit_code`; on return ACCEPTED means durable."""

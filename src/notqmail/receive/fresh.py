@@ -15,8 +15,9 @@ from notqmail.unix.controls import control_reader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from notqmail.control.files import ReadControl
     from notqmail.control.smtpd_settings import SmtpdSettings
     from notqmail.unix.clock import Clock
 
@@ -47,15 +48,18 @@ def is_settled(looks: "Sequence[tuple[int, int, int, int] | None]", now_us: int)
 
 
 class FreshSettings:
-    """qmail-smtpd's settings as the control files are now."""
+    """The settings of qmail-smtpd, or what `read_settings` makes of the control files `names`, as they are now."""
 
-    __slots__ = ("_all_paths", "_clock", "_directory", "_home", "_known", "_looks", "_paths")
+    __slots__ = ("_all_paths", "_clock", "_directory", "_home", "_known", "_looks", "_paths", "_read_settings")
 
-    def __init__(self, home: bytes, clock: "Clock") -> None:
-        self._home, self._clock = home, clock
+    def __init__(
+        self, home: bytes, clock: "Clock", names: "Sequence[str]" = FILES,
+        read_settings: "Callable[[ReadControl], SmtpdSettings]" = smtpd_settings,
+    ) -> None:  # fmt: skip
+        self._home, self._clock, self._read_settings = home, clock, read_settings
         directory = os.path.join(home, b"control")
         self._directory = directory
-        self._all_paths = [os.path.join(directory, name.encode()) for name in FILES]
+        self._all_paths = [os.path.join(directory, name.encode()) for name in names]
         self._paths: list[bytes] = []  # the directory, and the files that were in it
         self._looks: list[tuple[int, int, int, int] | None] | None = None
         self._known: SmtpdSettings | None = None
@@ -68,7 +72,7 @@ class FreshSettings:
         # A link that leads nowhere is looked at as well: what it leads to may appear elsewhere.
         paths = [self._directory, *filter(os.path.lexists, self._all_paths)]
         looks = look(paths)
-        settings = smtpd_settings(control_reader(self._home))
+        settings = self._read_settings(control_reader(self._home))
         check_more_hosts(self._home)
         if is_settled(looks, self._clock.now_us()):
             self._paths, self._looks, self._known = paths, looks, settings

@@ -1,4 +1,4 @@
-"""The options of a resident that listens: what `qmail-smtpd --listen` was asked to be."""
+"""The options of a resident that listens: what `qmail-smtpd --listen` and its like were asked to be."""
 
 from notqmail.policy.limits import CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX
 from notqmail.unix.memory import RESIDENT_BYTES

@@ -10,6 +10,7 @@ import os
 from notqmail.queue import trigger
 from notqmail.queue.client import SocketSubmission
 from notqmail.queue.layout import queue_directory
+from notqmail.queue.ledger_apart import sum_up_apart
 from notqmail.receive.enqueue import ADDRESS_MAX, Enqueuer, Refused, Request, invoked_by
 from notqmail.unix.accounts import become
 from notqmail.unix.durable import Disk
@@ -52,7 +53,7 @@ def _write_directly(home: bytes, uid: int, gid: int, clock: "Clock", message_fd:
         read_message(message_fd), read_envelope(envelope_fd), uid=caller, pid=os.getpid(),
         invoked=invoked_by(caller, None),
     )  # fmt: skip
-    Enqueuer(Disk(), clock, os.getpid()).enqueue([request])
+    Enqueuer(Disk(), clock, os.getpid(), sum_up_apart).enqueue([request])
     if request.exit_code == queue_exit.ACCEPTED:
         trigger.pull(b".")
     return request.exit_code

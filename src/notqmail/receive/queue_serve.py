@@ -16,6 +16,7 @@ import struct
 
 from notqmail.queue import trigger
 from notqmail.queue.layout import queue_directory
+from notqmail.queue.ledger_apart import sum_up_apart
 from notqmail.receive.closing import Closer
 from notqmail.receive.enqueue import Enqueuer, Refused, Request, invoked_by
 from notqmail.receive.queue_copies import Copies, file_chunks
@@ -71,7 +72,7 @@ class QueueServer:
         self._queue, self._uids = queue_directory(home), uids
         self._listener, self._lifeline_fd = listener, lifeline_fd
         self._disk, self._clock = disk, clock
-        self._enqueuer = Enqueuer(disk, clock, os.getpid())
+        self._enqueuer = Enqueuer(disk, clock, os.getpid(), sum_up_apart)
         self._copies = copies or Copies()
         self._closer = Closer()
         self._copying: dict[int, _Client] = {}  # whose large message is with which child
@@ -184,7 +185,7 @@ class QueueServer:
 
     def _copy(self, request: Request) -> bytes:
         """In the child: the ordinary steps, for one message."""
-        Enqueuer(self._disk, self._clock, os.getpid()).enqueue([request])
+        Enqueuer(self._disk, self._clock, os.getpid(), sum_up_apart).enqueue([request])
         if request.number:
             trigger.pull(self._queue)
         return _answer(request)

@@ -2,7 +2,7 @@
 
 A package is one netstring that holds netstrings: message, sender, recipient, recipient, ... The answer is one
 netstring, `Kok qp N` or a Z or D text. Two additions, neither of which plain QMQP can contain (its packages
-begin with a digit):
+begin with a digit; `wire.qmqp_net` is plain QMQP):
 
 - `!` as a whole package says "I am a resident": the queue numbers my messages (`qp N`) from a counter of its own,
   for my pid would be the same for all of them (docs/adr/0014). No answer.

@@ -1,4 +1,4 @@
-"""One connection of a listening qmail-smtpd: between asyncio's callbacks and a `smtpd.Session`.
+"""One connection of a listening resident: between asyncio's callbacks and a session (`service.Session`).
 
 At most one write for each piece of input. Reading pauses while the client does not take our answers, or while it
 sends much ahead of an answer from the queue, so that a connection's memory stays bounded.
@@ -8,26 +8,23 @@ import asyncio
 
 from notqmail.control.files import Missing
 from notqmail.queue.spool import SpooledMessage
-from notqmail.receive.smtpd import Session, World
 from notqmail.unix.cdb import Damaged
 from notqmail.unix.controls import Unreadable
-from notqmail.unix.mains import complain
-from notqmail.unix.own_addresses import own_addresses
 from notqmail.wire import queue_exit
-from notqmail.wire.smtp_server import BUSY, NO_CONTROLS, Reply
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from notqmail.receive.smtpd_listen import Server
+    from notqmail.receive.server import Server
+    from notqmail.receive.service import Session
     from notqmail.wire.reports import Report
 
-KEPT_BYTES_MAX = 65_536  # commands sent ahead of the queue's answer
-REFUSED_TIMEOUT_S = 10  # for a client that was refused to take its refusal
+KEPT_BYTES_MAX = 65_536  # sent ahead of the queue's answer
+REFUSED_TIMEOUT_S = 10.0  # for a client that was refused to take its refusal
 
 
 class Client(asyncio.Protocol):
-    """`active_s` is when something last came, `began_s` when it connected, on the loop's clock. After `timeout_s` of
-    nothing, and after SESSION_MAX_S in any case, `was_silent`."""
+    """See server.Connected. After `timeout_s` of nothing, and after the service's `session_max_s` in any case,
+    `was_silent`."""
 
     __slots__ = (
         "_address", "_admitted", "_at_end", "_environ", "_held_for_queue", "_held_for_writing", "_here", "_server",
@@ -61,7 +58,7 @@ class Client(asyncio.Protocol):
             return
         self._address = address = peer[0]
         if not server.limits.admit(address):
-            self._refuse(BUSY, "too many connections")
+            self._refuse(server.service.busy, "too many connections")
             return
         self._admitted = True
         self._environ = environ = {
@@ -73,20 +70,16 @@ class Client(asyncio.Protocol):
             if server.rules is not None:
                 verdict = server.rules.look_up(environ[b"TCPREMOTEIP"])
                 if verdict.denied:
-                    complain(f"qmail-smtpd: {address}: denied by the rules")
+                    server.log(f"{address}: denied by the rules")
                     self._transport.abort()
                     return
                 environ.update(verdict.environment)
-            settings = server.settings.current()
+            session, self.timeout_s = server.service.open_session(environ, self._open_sink, server.envelopes)
         except (OSError, Damaged, Missing, Unreadable) as error:
-            self._refuse(NO_CONTROLS, f"unable to read rules or controls: {error}")
+            self._refuse(server.service.no_controls, f"unable to read rules or controls: {error}")
             return
-        self.timeout_s = settings.timeout_s
-        self._session = Session(
-            settings, environ,
-            World(server.clock, self._open_sink, server.knows_host, own_addresses, server.envelopes),
-        )  # fmt: skip
-        self._transport.write(self._session.greet())
+        self._session = session
+        self._transport.write(session.greet())
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client."""
@@ -97,7 +90,7 @@ class Client(asyncio.Protocol):
         try:
             out = session.receive(data)
         except Exception as error:  # noqa: BLE001 - a bug costs this client its connection, not the others theirs
-            complain(f"qmail-smtpd: {self._address}: bug: {type(error).__name__}: {error}")
+            self._server.log(f"{self._address}: bug: {type(error).__name__}: {error}")
             self._transport.abort()
             return
         self._give(session, out)
@@ -151,7 +144,7 @@ class Client(asyncio.Protocol):
 
     # -- ours --
 
-    def _give(self, session: Session, out: bytes) -> None:
+    def _give(self, session: "Session", out: bytes) -> None:
         """Writes, and closes where the session has ended."""
         if self._transport.is_closing():
             return
@@ -160,9 +153,9 @@ class Client(asyncio.Protocol):
         if session.exit_code is not None or (self._at_end and not session.waiting):
             self._transport.close()
 
-    def _refuse(self, reply: Reply, why: str) -> None:
-        complain(f"qmail-smtpd: {self._address}: refused: {why}")
-        self._transport.write(reply.plain)
+    def _refuse(self, said: bytes, why: str) -> None:
+        self._server.log(f"{self._address}: refused: {why}")
+        self._transport.write(said)
         self._transport.close()
 
     def _hold(self) -> None:
@@ -190,7 +183,7 @@ class Client(asyncio.Protocol):
         if failure is None:
             report, number = future.result()
         else:  # a bug on the way to the queue: the client tries again, and may so bring its message twice
-            complain(f"qmail-smtpd: {self._address}: bug: {type(failure).__name__}: {failure}")
+            self._server.log(f"{self._address}: bug: {type(failure).__name__}: {failure}")
             report, number = queue_exit.CRASHED, 0
         self._give(session, session.answer(report, number))
         if self._held_for_queue:
