@@ -224,6 +224,8 @@ class Round:
         lines = [line for line in done.stdout.splitlines() if line.startswith("FAULT")]
         self.disk_failed |= bool({"disk full", "queue read-only"} & self.trouble.counts.keys())
         self.figures["ledger faults"] = len(lines)
+        if lines and self.disk_failed:
+            self._say(f"the ledger after a disk that failed: {lines[:5]}")
         if not self.disk_failed and done.returncode != 0:
             self.book.fault(f"notqmail ledger: {done.returncode} {lines[:5]} {done.stderr[-500:]}")
 

@@ -16,12 +16,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from chaos_classic import classic_phase
 from chaos_place import Place
 from chaos_round import Round
 from chaos_sink import Sink
 from chaos_watch import Watch
 
 _ROUND_S = 45.0
+_CLASSIC_SHARE = 0.25  # of the seconds, for root: the phase with qmail's accounts
 
 
 def main() -> int:
@@ -33,7 +35,11 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         place.make(with_disk=not options.no_disk)
-        faults = asyncio.run(_rounds(place, options))
+        faults = [] if options.only == "classic" else asyncio.run(_rounds(place, options))
+        if not faults and options.only != "single-user":
+            faults = classic_phase(max(5.0, options.seconds * _CLASSIC_SHARE), options.seed, _say)
+            for fault in faults[:30]:
+                _say(f"FAULT: {fault}")
     finally:
         keep = bool(faults) or options.keep
         place.close(keep=keep)
@@ -50,9 +56,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--messages", type=int, default=20_000, help="at most, a round (%(default)s)")
     parser.add_argument("--drain", type=float, default=90, help="seconds a round may take to drain (%(default)s)")
     parser.add_argument("--under", choices=("services", "run", "both"), default="both", help="who restarts what dies")
+    parser.add_argument("--only", choices=("single-user", "classic"), help="one of the two installations")
     parser.add_argument("--no-disk", action="store_true", help="no full disk and no read-only queue")
     parser.add_argument("--keep", action="store_true", help="keep the home even when all is well")
     return parser.parse_args()
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def _free_port() -> int:

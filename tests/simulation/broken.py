@@ -9,9 +9,12 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from notqmail.deliver.mailboxes import MaildirJob
+from notqmail.queue.ledger import Journal
 from notqmail.queue.store import QueueStore
 from notqmail.receive.enqueue import Enqueuer, Request
+from notqmail.send import books
 from notqmail.send import sender as sender_module
+from notqmail.send.books import Books
 from notqmail.send.bounces import Bouncer
 from notqmail.send.channels import Attempt, Channel
 from notqmail.send.destinations import Batch, Destination
@@ -211,6 +214,49 @@ def open_job_at_the_exit(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Job, "next_window", broken)
 
 
+def doubts_are_like_any_deferral(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(books, "is_in_doubt", lambda channel, report: False)
+
+
+def doubts_are_only_logged(patch: pytest.MonkeyPatch) -> None:
+    def broken(self: Journal, line: bytes) -> None:
+        note(self, b"z " + line.split(b" ")[1] if line[:2] == b"? " else line)
+
+    note = Journal.note
+    patch.setattr(Journal, "note", broken)
+
+
+def doubts_are_tried_at_once(patch: pytest.MonkeyPatch) -> None:
+    enter = Books.enter
+
+    def broken(self: Books, ended: list[tuple[Attempt, Report | None]]) -> None:
+        enter(self, ended)
+        for attempt, report in ended:
+            if books.is_in_doubt(attempt.job.channel.name, report):
+                attempt.job.retry_s = 0
+
+    patch.setattr(Books, "enter", broken)
+
+
+def doubts_count_as_success(patch: pytest.MonkeyPatch) -> None:
+    take = Sender.take_reports
+
+    def broken(self: Sender, channel: Channel, reports: list[tuple[int, Report | None]], now_s: int) -> None:
+        sure = [(place, Report(b"K") if books.is_in_doubt(channel.name, one) else one) for place, one in reports]
+        take(self, channel, sure, now_s)
+
+    patch.setattr(Sender, "take_reports", broken)
+
+
+def deaths_of_spawners_are_not_noted(patch: pytest.MonkeyPatch) -> None:
+    def broken(self: Books) -> None:
+        self._under_way.clear()
+        close(self)
+
+    close = Books.close
+    patch.setattr(Books, "close", broken)
+
+
 LOST = "nothing accepted is lost"
 TWICE = "no duplicate without a cause"
 STATES = "only legal queue states"
@@ -245,4 +291,13 @@ VARIANTS: dict[Breaking, set[str]] = {
     half_messages: {WHOLE},
     other_peoples_mail: {RIGHT, FINISHED, TWICE},
     open_job_at_the_exit: {TWICE},
+    doubts_are_like_any_deferral: {"a doubt is told"},
+    doubts_are_tried_at_once: {"never before its time"},
+    doubts_count_as_success: {LOST, FINISHED, LATE, SLEEP},
+}
+
+# What only the ledger can tell; noticed where neither power cut nor disk has cost it lines.
+LEDGER_VARIANTS: dict[Breaking, str] = {
+    doubts_are_only_logged: "the ledger knows of every doubt",
+    deaths_of_spawners_are_not_noted: "the ledger knows of every repetition",
 }

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from broken import VARIANTS, Breaking
+from broken import LEDGER_VARIANTS, VARIANTS, Breaking
 
 from notqmail.queue import ledger
 from notqmail.send import loop, sender, todo
@@ -48,6 +48,27 @@ def test_a_broken_variant_is_noticed(breaking: Breaking, monkeypatch: pytest.Mon
         one.run()
         if one.violation is not None:
             assert one.violation.rule in VARIANTS[breaking], one.violation
+            return
+    raise AssertionError(f"nobody noticed in {SEEDS_TO_NOTICE} seeds")
+
+
+@pytest.mark.parametrize("breaking", LEDGER_VARIANTS, ids=lambda breaking: breaking.__name__)
+def test_a_ledger_that_does_not_know_what_may_have_come_twice_is_noticed(
+    breaking: Breaking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(seed: int) -> Simulation:
+        one = Simulation(seed, days=0.5, per_day=300, faults_per_day=150)
+        one.faults.spare_the_ledger()
+        one.run()
+        return one
+
+    found = [run(seed).violation for seed in range(1, SEEDS_TO_NOTICE + 1)]
+    assert found == [None] * SEEDS_TO_NOTICE, "as it is, it knows"
+    breaking(monkeypatch)
+    for seed in range(1, SEEDS_TO_NOTICE + 1):
+        one = run(seed)
+        if one.violation is not None:
+            assert one.violation.rule == LEDGER_VARIANTS[breaking], one.violation
             return
     raise AssertionError(f"nobody noticed in {SEEDS_TO_NOTICE} seeds")
 

@@ -68,7 +68,7 @@ def test_a_ledger_that_was_put_aside_is_there_after_a_power_cut(monkeypatch: pyt
     # Both names, the old file's new one and the new file's, must be durable before the new content counts as such.
     monkeypatch.setattr(ledger, "JOURNAL_MAX", 5)
     disk = kept_ledger()
-    journal = Journal(disk, ENDED)  # type: ignore[arg-type]
+    journal = Journal(disk, ENDED, lambda *_: None)  # type: ignore[arg-type]
     for number in (1, 2, 3):
         journal.note(b"s %d" % number)
         journal.flush()

@@ -1,9 +1,12 @@
 """The ledger: journals that survive being torn, and sums that come out."""
 
+from collections.abc import Iterator
+
 import pytest
 
-from notqmail.queue.ledger import ACCEPTED, ENDED, Journal, journal_lines
+from notqmail.queue.ledger import ACCEPTED, ENDED, Journal, encode_group, file_lines, journal_lines, last_line
 from notqmail.queue.ledger_book import Events, Totals, balance
+from notqmail.queue.ledger_sums import sum_up
 from notqmail.queue.store import QueueStore
 from notqmail.send.books import Books
 from notqmail.send.log import Log
@@ -34,7 +37,7 @@ def test_without_its_file_a_journal_keeps_nothing() -> None:
 def test_lines_come_back_in_order_also_from_journals_put_aside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("notqmail.queue.ledger.JOURNAL_MAX", 20)
     disk = kept_disk()
-    journal = Journal(disk, ENDED)
+    journal = Journal(disk, ENDED, lambda *_: None)
     for number in range(12):
         journal.note(b"k %d" % number)
         journal.flush()
@@ -57,7 +60,10 @@ def test_wherever_a_power_cut_tears_it_whole_lines_stay_and_later_ones_are_read(
     after.flush()
     lines = journal_lines(torn, ENDED)
     assert lines[-1] == b"start"
-    assert set(lines) <= {b"k 1234", b"k 5678", b"k 9012", b"start"}, "a torn line was taken for a whole one"
+    assert set(lines) <= {b"k 1234", b"k 5678", b"k 9012", b"torn", b"start"}, "a torn line was taken for a whole one"
+    read = Events()
+    read.read(lines)
+    assert read.damaged == 0, "a power cut is no damage"
 
 
 def test_a_full_disk_keeps_the_lines_for_the_next_time() -> None:
@@ -161,26 +167,45 @@ class ReadsCounted(FakeDisk):
         self.were_read.add(path)
         return super().read(path)
 
+    def read_chunks(self, path: bytes, size: int = 65_536) -> Iterator[bytes]:
+        self.were_read.add(path)
+        return super().read_chunks(path, size)
+
 
 def start_with_old_journals(last_line: bytes) -> ReadsCounted:
     disk = ReadsCounted()
     for number in range(1, 13):
         disk.create(ENDED + b"/%d" % number, [b"\n\nn %d 7 1\n.\n" % number])
     disk.create(ENDED + b"/current", [b"\n\n" + last_line + b"\n.\n"])
+    sum_up(disk, ENDED)
+    disk.were_read.clear()
     Books(QueueStore(disk), Log(-1)).open()
     return disk
 
 
 def test_a_start_after_a_clean_stop_reads_no_old_journals_however_many_there_are() -> None:
     disk = start_with_old_journals(b"stop")
-    assert disk.were_read == {ENDED + b"/12", ENDED + b"/current"}
+    assert disk.were_read == {ENDED + b"/current"}
     assert journal_lines(disk, ENDED)[-1] == b"start"
 
 
-def test_a_start_after_a_crash_makes_good_what_the_newest_journals_have() -> None:
+def test_a_start_after_a_crash_makes_good_what_was_open_and_reads_the_sums_in_place_of_old_journals() -> None:
     disk = start_with_old_journals(b"k 12")
-    assert ENDED + b"/5" not in disk.were_read
-    made_good = journal_lines(disk, ENDED)[13:]
-    assert made_good == [b"m %d 1" % n if i == 0 else b"- %d" % n for n in range(6, 12) for i in (0, 1)] + [
+    assert disk.were_read == {ENDED + b"/totals", ENDED + b"/12", ENDED + b"/current"}
+    made_good = list(file_lines(disk, ENDED, b"current"))[1:]
+    assert made_good == [b"m %d 1" % n if i == 0 else b"- %d" % n for n in range(1, 12) for i in (0, 1)] + [
         b"- 12", b"start"
     ]  # fmt: skip
+
+
+def test_the_last_line_is_found_where_a_power_cut_has_torn_the_newest_journal_at_its_beginning() -> None:
+    disk = FakeDisk()
+    assert last_line(disk, ENDED) == b""
+    disk.create(ENDED + b"/1", [encode_group([b"k 5", b"stop"])])
+    assert last_line(disk, ENDED) == b"stop"
+    disk.create(ENDED + b"/current", [b""])
+    assert last_line(disk, ENDED) == b"stop"
+    disk.append(ENDED + b"/current", encode_group([b"start"])[:4])
+    assert last_line(disk, ENDED) == b"torn"
+    disk.append(ENDED + b"/current", encode_group([b"s 5"] * 40_000))
+    assert last_line(disk, ENDED) == b"s 5"

@@ -8,14 +8,16 @@ import os
 import time
 from collections.abc import Callable
 
+from notqmail.message.log_text import log_text
 from notqmail.queue.layout import queue_directory
-from notqmail.queue.ledger import ACCEPTED, ENDED, journal_lines
-from notqmail.queue.ledger_book import Events, Totals, balance
+from notqmail.queue.ledger import ACCEPTED, ENDED, channel_and_offset, journal_lines
+from notqmail.queue.ledger_book import Account, Events, Totals, balance
 from notqmail.queue.store import BadRecord, QueueStore
 from notqmail.unix.durable import Disk
 
 LOOKS = 4
 PAUSE_S = 0.5
+IN_DOUBT_SHOWN_MAX = 20
 
 
 class NoLedger(Exception):
@@ -24,7 +26,11 @@ class NoLedger(Exception):
 
 def look(home: bytes) -> Totals:
     """One look. Raises NoLedger, OSError."""
-    disk = Disk(queue_directory(home))
+    return look_at(Disk(queue_directory(home)), home)
+
+
+def look_at(disk: Disk, home: bytes) -> Totals:
+    """The same, at the queue on this disk."""
     store = QueueStore(disk)
     if not store.ledger.kept:
         raise NoLedger(f"{os.fsdecode(home)} keeps no ledger: `notqmail init {os.fsdecode(home)}` begins one")
@@ -32,17 +38,32 @@ def look(home: bytes) -> Totals:
     events.read(journal_lines(disk, ENDED))
     accepted = journal_lines(disk, ACCEPTED)
     in_todo: dict[int, int] = {}
+    todo_recipients: dict[int, int] = {}
     for number in store.accepted_numbers():
         try:
-            in_todo[number] = store.read_accepted(number).pid
+            found = store.read_accepted(number)
         except (OSError, BadRecord):
             continue  # it has just been preprocessed, or is damaged: then its account says so
+        in_todo[number], todo_recipients[number] = found.pid, len(found.recipients)
     undone = {}
     for number in events.living:
         count = store.undone(number)
         if count is not None:
             undone[number] = count
-    return balance(accepted, events, in_todo, undone)
+    totals = balance(accepted, events, in_todo, undone, todo_recipients)
+    totals.doubts = [in_doubt_line(store, *one) for one in totals.in_doubt[:IN_DOUBT_SHOWN_MAX]]
+    return totals
+
+
+def in_doubt_line(store: QueueStore, account: Account, recipient: int, attempts: int) -> str:
+    """Who waits in doubt, with the address where the queue still has it."""
+    channel, offset = channel_and_offset(recipient)
+    try:
+        record = store.recipients(account.number, channel)[offset:].partition(b"\0")[0]
+        shown = log_text(record[1:]).decode()
+    except OSError:
+        shown = f"{os.fsdecode(channel)} recipient at {offset}"
+    return f"msg {account.number} (qp {account.qp}) to {shown}: {attempts} attempts in doubt"
 
 
 def steady_look(home: bytes, pause: Callable[[float], None] = time.sleep) -> Totals:
@@ -69,12 +90,17 @@ def as_text(totals: Totals) -> str:
     ]
     notes = [
         (totals.repeated, "delivered more than once (a crash between a delivery and its mark)"),
-        (totals.maybe_twice, "under way at a crash of qmail-send: perhaps delivered twice"),
-        (totals.doubtful, "attempts in doubt (connection lost after the final dot), tried again"),
+        (totals.maybe_twice, "under way at a crash: perhaps delivered twice"),
+        (totals.doubtful, f"attempts in doubt (nobody knows whether it arrived), for {totals.doubted} recipients"),
+        (totals.maybe_again, "delivered after an attempt in doubt: perhaps twice"),
+        (totals.failed_in_doubt, "failed after an attempt in doubt: the sender was told, perhaps it did arrive"),
         (totals.interrupted, "messages interrupted before they were accepted"),
         (totals.foreign, "messages accepted by programs that keep no ledger"),
     ]
     lines += [f"{count:>22}   {text}" for count, text in notes if count]
+    lines += [f"in doubt: {line}" for line in totals.doubts]
+    if len(totals.in_doubt) > len(totals.doubts):
+        lines.append(f"in doubt: {len(totals.in_doubt) - len(totals.doubts)} more")
     lines += [f"FAULT: {fault}" for fault in totals.faults]
     lines.append("The ledger balances." if not totals.faults else "The ledger does NOT balance: please report this.")
     return "\n".join(lines)

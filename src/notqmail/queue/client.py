@@ -36,7 +36,7 @@ def queue_program(home: bytes, environ: "Mapping[bytes, bytes]") -> bytes | None
     if program is not None:
         return program
     own = os.path.join(home, b"bin/qmail-queue")
-    return own if os.path.exists(own) and not is_ours(own) else None
+    return own if os.path.exists(own) and not is_ours(own, b"qmail-queue") else None
 
 
 def open_submission(home: bytes, environ: "Mapping[bytes, bytes]", *, resident: bool = False) -> "Submission":

@@ -48,7 +48,7 @@ def number_of(name: bytes) -> int | None:
     return int(name) if name.isdigit() and len(name) <= 20 and (name[:1] != b"0" or name == b"0") else None
 
 
-_DIRECTORIES = (  # path, owner, mode
+DIRECTORIES = (  # path, owner, mode
     (b"", "queue", 0o750),
     (b"pid", "queue", 0o700),
     (b"mess", "queue", 0o750),
@@ -63,14 +63,14 @@ _DIRECTORIES = (  # path, owner, mode
     (b"ledger/accepted", "queue", 0o700),
     (b"ledger/ended", "send", 0o700),
 )
-_FILES = (  # path, owner, mode
+FILES = (  # path, owner, mode
     (SENDMUTEX, "send", 0o600),
     (TCPTO, "remote", 0o644),
     (TRIGGER, "send", 0o622),
     (b"ledger/accepted/current", "queue", 0o600),
     (b"ledger/ended/current", "send", 0o600),
 )
-_SPLIT_KINDS = (b"mess", b"info", b"local", b"remote")
+SPLIT_KINDS = (b"mess", b"info", b"local", b"remote")
 
 
 def create_queue(home: bytes, accounts: "Accounts") -> None:
@@ -93,17 +93,17 @@ def create_queue(home: bytes, accounts: "Accounts") -> None:
             pass  # an existing queue is kept
         settle(path, owner, mode)
 
-    for name, owner, mode in _DIRECTORIES:
+    for name, owner, mode in DIRECTORIES:
         path = os.path.join(root, name) if name else root
         directory(path, owner, mode)
-        if name in _SPLIT_KINDS:
+        if name in SPLIT_KINDS:
             for part in range(SPLIT):
                 directory(os.path.join(path, b"%d" % part), owner, mode)
     _create_files(root, settle)
 
 
 def _create_files(root: bytes, settle: object) -> None:
-    for name, owner, mode in _FILES:
+    for name, owner, mode in FILES:
         path = os.path.join(root, name)
         try:
             if name == TRIGGER:

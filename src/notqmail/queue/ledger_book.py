@@ -1,150 +1,68 @@
-"""The ledger's arithmetic: journal lines -> accounts -> totals, and whether they balance. Reads no file.
+"""The ledger's arithmetic: what was read of the journals -> totals, and whether they balance. Reads no file.
 
 For each message and recipient: accepted = delivered + bounced + discarded + waiting. What was delivered again
-after a crash is counted apart, and so is what cannot be explained: a sum that does not come out is a bug.
+after a crash is counted apart, and so is what is in doubt and what cannot be explained: a sum that does not come out
+is a bug, and a line that cannot be read is a fault, never a guess.
 """
+
+from notqmail.queue.ledger_account import Account, Sums
+from notqmail.queue.ledger_events import Events, Noted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-
-class Account:
-    """One message in the journal of events. The counts are recipients."""
-
-    __slots__ = (
-        "begun", "bounced", "delivered", "discarded", "doubtful", "ended", "number", "put_off", "qp", "recipients",
-        "twice",
-    )  # fmt: skip
-
-    def __init__(self, number: int, qp: int, recipients: int) -> None:
-        self.number, self.qp, self.recipients = number, qp, recipients
-        self.begun = self.delivered = self.bounced = self.put_off = self.doubtful = self.twice = 0
-        self.ended = self.discarded = False
-
-    @property
-    def known(self) -> bool:
-        """Whether its beginning is in the journal; not so for what was in the queue before the ledger was begun."""
-        return self.qp > 0
-
-    @property
-    def finished(self) -> int:
-        """Recipients that are dealt with, repetitions included."""
-        return self.delivered + self.bounced
-
-    @property
-    def under_way(self) -> int:
-        """Deliveries begun whose end is not in the journal."""
-        return self.begun - self.delivered - self.bounced - self.put_off - self.twice
+__all__ = ["Account", "Events", "Noted", "Sums", "Totals", "balance"]
 
 
-class Events:
-    """The journal of events, read line by line."""
-
-    def __init__(self) -> None:
-        self.accounts: list[Account] = []
-        self.living: dict[int, Account] = {}  # the newest account of each number that has not ended
-        self.damaged = 0
-        self._ended: dict[int, Account] = {}  # the newest of each number since a clean stop
-
-    def read(self, lines: "Iterable[bytes]") -> None:
-        """Takes more lines; what is no event is counted as damaged."""
-        for line in lines:
-            words = line.split(b" ")
-            if words[0] == b"stop":
-                self._ended.clear()
-            elif words[0] == b"start":
-                continue  # what it means is said by the line before it (send/books.py)
-            elif not line or len(words) < 2 or not all(word.isdigit() for word in words[1:]):
-                self.damaged += bool(line)
-            elif words[0] == b"n" and len(words) == 4:
-                self._seen(*map(int, words[1:]))
-            else:
-                self._event(words[0], [int(word) for word in words[1:]])
-
-    def _seen(self, number: int, qp: int, recipients: int) -> None:
-        known = self.living.get(number)
-        ended = self._ended.get(number)
-        if known is None and ended is not None and ended.qp == qp:
-            # Ended, but qmail-send died before todo/N was gone: the same message again, not another one.
-            self.living[number] = ended
-            ended.ended = False
-        elif known is None or known.qp != qp:
-            self.living[number] = account = Account(number, qp, recipients)
-            self.accounts.append(account)
-
-    def _event(self, kind: bytes, numbers: list[int]) -> None:
-        account = self.living.get(numbers[0])
-        if account is None:  # the ledger was begun while the message was in the queue already
-            account = self.living[numbers[0]] = Account(numbers[0], 0, 0)  # its sums are not in the totals
-        count = numbers[1] if len(numbers) > 1 else 1
-        if kind == b"s":
-            account.begun += 1
-        elif kind == b"k":
-            account.delivered += 1
-        elif kind == b"b":
-            account.bounced += 1
-        elif kind in (b"z", b"?"):
-            account.put_off += 1
-            account.doubtful += kind == b"?"
-        elif kind == b"m":
-            account.delivered += count
-            account.begun += count
-        elif kind == b"!":
-            account.twice += count
-        elif kind == b"r":
-            account.bounced -= 1
-            account.put_off += 1
-        elif kind == b"t":
-            account.discarded = True
-        elif kind == b"-":
-            account.ended = True
-            self._ended[numbers[0]] = account
-            del self.living[numbers[0]]
-        else:
-            self.damaged += 1
-
-
-class Totals:
+class Totals(Sums):
     """What `notqmail ledger` shows. `faults` are sentences; empty means that it balances."""
 
-    def __init__(self) -> None:
-        self.messages = self.recipients = self.delivered = self.bounced = self.discarded = self.waiting = 0
-        self.repeated = self.doubtful = self.maybe_twice = self.interrupted = self.foreign = 0
+    __slots__ = ("doubts", "faults", "foreign", "in_doubt", "interrupted", "waiting")
+
+    def __init__(self, sums: Sums) -> None:
         self.faults: list[str] = []
+        self.waiting = self.interrupted = self.foreign = 0
+        self.in_doubt: list[tuple[Account, int, int]] = []  # account, recipient, attempts: of those that wait
+        self.doubts: list[str] = []  # the same for people
+        for name in Sums.__slots__:
+            setattr(self, name, getattr(sums, name))
 
 
 def balance(
-    accepted: "Iterable[bytes]", events: Events, in_todo: "Mapping[int, int]", undone: "Mapping[int, int]"
-) -> Totals:
-    """Adds up. `in_todo` is message number -> qp of what is in todo, `undone` number -> recipients waiting in S5.
+    accepted: "Iterable[bytes]", events: Events, in_todo: "Mapping[int, int]", undone: "Mapping[int, int]",
+    todo_recipients: "Mapping[int, int] | None" = None,
+) -> Totals:  # fmt: skip
+    """Adds up. `in_todo` is message number -> qp of what is in todo, `todo_recipients` number -> how many, `undone`
+    number -> recipients waiting in S5.
 
     Messages whose beginning the journal does not have are left out.
     """
-    totals = Totals()
-    totals.recipients = _count_accepted(accepted, events, in_todo, totals)
+    noted, totals = Noted(), Totals(events.sums)
+    noted.read(accepted)
     for account in events.accounts:
-        dealt_with = min(account.finished, account.recipients)
-        totals.repeated += account.finished - dealt_with
-        totals.doubtful += account.doubtful
-        totals.maybe_twice += account.twice
-        told = min(account.bounced, dealt_with)
-        totals.delivered += dealt_with - told
-        if account.discarded:
-            totals.discarded += told
-        else:
-            totals.bounced += told
-        _settle(account, dealt_with, in_todo, undone, totals)
-    if events.damaged:
-        totals.faults.append(f"{events.damaged} lines of the journal are damaged")
+        totals.add(account)
+        _settle(account, in_todo, undone, totals)
+    _compare(noted, events, in_todo, todo_recipients or {}, totals)
+    if totals.unexplained:
+        totals.faults.append(
+            f"{totals.unexplained} recipients of {totals.faulty} messages that ended long ago are unexplained"
+        )
+    for journal, damaged, named in (
+        ("accepted", noted.damaged, noted.damage),
+        ("ended", events.damaged, events.damage),
+    ):
+        if damaged:
+            totals.faults.append(
+                f"{damaged} lines of the journals in ledger/{journal} are damaged: what they said is not in the sums"
+            )
+            totals.faults += [f"ledger/{journal}: {one}" for one in named]
     return totals
 
 
-def _settle(
-    account: Account, dealt_with: int, in_todo: "Mapping[int, int]", undone: "Mapping[int, int]", totals: Totals
-) -> None:
+def _settle(account: Account, in_todo: "Mapping[int, int]", undone: "Mapping[int, int]", totals: Totals) -> None:
     """Adds what still waits of one account, and says what does not come out."""
-    left = account.recipients - dealt_with
+    left = account.left
     if account.ended:
         if left:
             totals.faults.append(f"message {account.number} (qp {account.qp}) ended with {left} recipients unexplained")
@@ -154,30 +72,38 @@ def _settle(
         totals.faults.append(f"message {account.number} (qp {account.qp}) is gone with {left} recipients unexplained")
         return
     totals.waiting += waiting
+    totals.in_doubt += [(account, recipient, count) for recipient, count in (account.doubts or {}).items()]
     if waiting != left:
         totals.faults.append(f"message {account.number} (qp {account.qp}): {waiting} recipients wait, {left} should")
 
 
-def _count_accepted(accepted: "Iterable[bytes]", events: Events, in_todo: "Mapping[int, int]", totals: Totals) -> int:
-    """Recipients accepted; messages that nobody has seen yet wait, or were interrupted before they were accepted."""
-    seen = {(account.number, account.qp) for account in events.accounts}
-    recipients = sum(account.recipients for account in events.accounts)
-    noted: dict[tuple[int, int], int] = {}
-    for line in accepted:
-        words = line.split(b" ")
-        if len(words) == 4 and words[0] == b"+" and all(word.isdigit() for word in words[1:]):
-            noted[int(words[1]), int(words[2])] = int(words[3])
-        elif line:
-            totals.faults.append(f"a line of the journal of accepted messages is damaged: {line[:60]!r}")
-    for (number, qp), count in noted.items():
-        if (number, qp) in seen:
+def _compare(
+    noted: Noted, events: Events, in_todo: "Mapping[int, int]", todo_recipients: "Mapping[int, int]", totals: Totals
+) -> None:
+    """What the writers noted beside what qmail-send has seen. Messages that nobody has seen yet wait, or were
+    interrupted before they were accepted. Of what is summed up only the difference is known.
+    """
+    seen = {(account.number, account.qp): account.recipients for account in events.accounts}
+    are_summed = noted.are_summed or events.are_summed
+    unseen = 0
+    for number, qp in in_todo.items():
+        counts = noted.counts.get((number, qp))
+        if (number, qp) in seen or (counts is None and not are_summed):
             continue
-        if in_todo.get(number) == qp:
-            totals.waiting += count
-            totals.messages += 1
-            recipients += count
-        else:
-            totals.interrupted += 1
-    totals.foreign = len(seen - set(noted))
-    totals.messages += len(events.accounts)
-    return recipients
+        recipients = counts[-1] if counts is not None else todo_recipients.get(number, 0)
+        unseen += 1
+        totals.waiting += recipients
+        totals.messages += 1
+        totals.recipients += recipients
+    for key, recipients in seen.items():
+        if recipients not in noted.counts.get(key, (recipients,)):
+            accepted = noted.counts[key][-1]
+            totals.faults.append(
+                f"message {key[0]} (qp {key[1]}) was accepted for {accepted} recipients, seen with {recipients}"
+            )
+    if are_summed:
+        lacking = noted.messages - totals.messages
+        totals.interrupted, totals.foreign = max(lacking, 0), max(-lacking, 0)
+    else:
+        totals.interrupted = sum(key not in seen for key in noted.counts) - unseen
+        totals.foreign = len(seen.keys() - noted.counts.keys())

@@ -6,12 +6,13 @@ said in each docstring; the crash tests cut the power between any two.
 """
 
 from notqmail.queue.layout import SPLIT, number_of, split_directory, split_path
-from notqmail.queue.ledger import ENDED, Journal, journal_lines
+from notqmail.queue.ledger import ENDED, Journal, sum_up_here
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from notqmail.queue.ledger import SumUp
     from notqmail.unix.durable import Disk, FileState
 
 LOCAL, REMOTE = b"local", b"remote"
@@ -50,12 +51,12 @@ class Waiting:
 class QueueStore:
     """qmail's queue directory. All methods raise OSError (WriteFailed) when the disk does not do it.
 
-    `ledger` is the journal of what becomes of the messages (ledger.py).
+    `ledger` is the journal of what becomes of the messages (ledger.py); `sum_up` makes sums of old ones.
     """
 
-    def __init__(self, disk: "Disk") -> None:
+    def __init__(self, disk: "Disk", sum_up: "SumUp" = sum_up_here) -> None:
         self._disk = disk
-        self.ledger = Journal(disk, ENDED)
+        self.ledger = Journal(disk, ENDED, sum_up)
 
     # ── S4: accepted ────────────────────────────────────────────────────────────────────────────────────
 
@@ -279,10 +280,6 @@ class QueueStore:
                 records = self.recipients(number, channel).split(b"\0")
                 count += sum(record[:1] == b"T" for record in records)
         return count
-
-    def ledger_lines(self, newest: int) -> list[bytes]:
-        """The newest files of the journal of what became of messages."""
-        return journal_lines(self._disk, ENDED, newest)
 
     def is_known(self, number: int) -> bool:
         """Whether the message is accepted or preprocessed."""

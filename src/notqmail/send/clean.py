@@ -34,11 +34,25 @@ class Cleaner:
         if len(command) + 1 not in _COMMAND_BYTES or number is None or command[:5] not in (b"foop/", b"todo/"):
             return MALFORMED
         try:
-            self._disk.discard(b"intd/%d" % number)
-            self._disk.discard(split_path(b"mess", number) if command[:5] == b"foop/" else b"todo/%d" % number)
+            if command[:5] == b"todo/":
+                self._disk.discard(b"intd/%d" % number)
+                self._disk.discard(b"todo/%d" % number)
+            else:
+                self._forget_intd(number)
+                self._disk.discard(split_path(b"mess", number))
         except OSError:
             return FAILED
         return DONE
+
+    def _forget_intd(self, number: int) -> None:
+        """Of a message that C's qmail-queue never finished there is still an envelope. Its name must not come back when
+        the message file is gone: nobody would remove it, and C's qmail-queue could not use this number again.
+        """
+        try:
+            self._disk.unlink(b"intd/%d" % number)
+        except FileNotFoundError:
+            return  # as nearly always
+        self._disk.sync([b"intd"])
 
     def sweep(self) -> None:
         """Removes what dead writers left under pid/."""

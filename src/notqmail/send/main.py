@@ -14,6 +14,7 @@ from notqmail.control.send_settings import SendSettings
 from notqmail.queue import trigger
 from notqmail.queue.client import SocketSubmission, open_submission
 from notqmail.queue.layout import SENDMUTEX, queue_directory
+from notqmail.queue.ledger_apart import sum_up_apart
 from notqmail.queue.store import LOCAL, REMOTE, QueueStore
 from notqmail.send.bounces import Bouncer
 from notqmail.send.channels import Channel
@@ -91,7 +92,7 @@ def _build(home: bytes, environ: "Mapping[bytes, bytes]", clock: "Clock", log: L
     _take_mutex()
     channels = _channels(settings)
     store, cleaner = (
-        QueueStore(Disk(syncfs=load_syncfs())),
+        QueueStore(Disk(syncfs=load_syncfs()), sum_up_apart),
         CleanerLink(CLEAN_COMMANDS_FD, CLEAN_REPLIES_FD),
     )
     bouncer = Bouncer(

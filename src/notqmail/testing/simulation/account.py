@@ -67,6 +67,8 @@ class Account:
         self.collected: set[bytes] = set()  # files that their owners have fetched
         self.counts: collections.Counter[str] = collections.Counter()
         self.causes: collections.Counter[str] = collections.Counter()
+        self.doubts: collections.Counter[int] = collections.Counter()  # by letter: attempts that qmail-send heard of
+        self.again: collections.Counter[int] = collections.Counter()  # by letter: deliveries that were repetitions
 
     # ── coming in ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -112,6 +114,7 @@ class Account:
         fate = letter.fates[recipient]
         if fate.effects or fate.bounced:
             self._repeated(letter, recipient, fate, cause)
+            self.again[letter.pid] += 1
         effect = Effect(place, cause)
         fate.effects.append(effect)
         self.counts["deliveries"] += 1
@@ -135,7 +138,7 @@ class Account:
         for recipient in dict.fromkeys(map(letter.original, addresses)):
             fate = letter.fates[recipient]
             if fate.bounced or fate.effects:
-                self._repeated(letter, recipient, fate, "")
+                self._repeated(letter, recipient, fate, "" if fate.bounced else fate.bounce_cause)
             fate.bounced += 1
             fate.bounce_cause = ""
             self.counts["bounced"] += 1

@@ -26,6 +26,11 @@ class Faults:
             (self._set_clock, 4), (self._hangup, 4), (self._alarm, 3), (self._terminate, 5), (self._go_dark, 1),
         ]  # fmt: skip
 
+    def spare_the_ledger(self) -> None:
+        """Everything but what may cost it lines: power cuts, full and broken disks."""
+        costly = (self._cut_power, self._fill_disk, self._break_disk)
+        self._kinds = [(kind, weight) for kind, weight in self._kinds if kind not in costly]
+
     def begin(self) -> None:
         """From now on."""
         if self._gap_s:

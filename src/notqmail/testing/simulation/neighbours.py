@@ -44,7 +44,9 @@ class WatchedLog(Log):
         if text.startswith(b"status:"):
             return
         machine.clock.note("send: " + text.decode())
-        if text.startswith(b"new msg "):
+        if b" is in doubt, it may have arrived; " in text:
+            machine.account.counts["doubts told"] += 1
+        elif text.startswith(b"new msg "):
             self._new(int(text[8:]))
         elif text.startswith(b"end msg "):
             machine.watch.ended(self._letter(int(text[8:])).pid)

@@ -104,6 +104,7 @@ class RemoteSpawner(Spawner):
     def _hear(self, one: Try, session: Session, said: bytes | None) -> None:
         if said is None:
             session.connection_died()
+            one.in_doubt = True
         else:
             session.receive(said)
             session.after_body()

@@ -88,6 +88,9 @@ class Simulation:
         waiting = [entry.number for entry in queue.values() if entry.waits]
         if waiting or self.account.live:
             raise Violation("everything drains", f"still there: numbers {waiting}, letters {sorted(self.account.live)}")
+        counts = self.account.counts
+        if counts["doubts"] != counts["doubts told"]:
+            raise Violation("a doubt is told", f"{counts['doubts']} there were, {counts['doubts told']} in the log")
         if self.keeps_ledger and not self.machine.ledger_failed:
             self._check_ledger()
         raise Over
@@ -102,3 +105,15 @@ class Simulation:
         accepted = self.account.counts["recipients accepted"]
         if totals.recipients < accepted:
             raise Violation("the ledger balances", f"{accepted} recipients were accepted, it knows {totals.recipients}")
+        if not self.account.counts["power cuts"]:  # those cost lines; a death costs none
+            self._check_what_may_be_repeated(events)
+
+    def _check_what_may_be_repeated(self, events: Events) -> None:
+        """The ledger knows of every doubt and every repetition, of messages that are not in its sums yet."""
+        for one in events.accounts:
+            doubts, again, known = self.account.doubts[one.qp], self.account.again[one.qp], one.doubtful + one.twice
+            if doubts > known:
+                raise Violation("the ledger knows of every doubt", f"of {one.qp} {known}; there were {doubts}")
+            known += max(0, one.finished - one.recipients)
+            if again > known:
+                raise Violation("the ledger knows of every repetition", f"of {one.qp} {known}; there were {again}")

@@ -68,13 +68,14 @@ class Stored:
 
 
 class Try:
-    """One delivery under way."""
+    """One delivery under way. `in_doubt`: the delivering side itself does not know what it has done."""
 
-    __slots__ = ("delivery", "effect", "message", "recipient")
+    __slots__ = ("delivery", "effect", "in_doubt", "message", "recipient")
 
     def __init__(self, delivery: Delivery, message: Stored, recipient: bytes) -> None:
         self.delivery, self.message, self.recipient = delivery, message, recipient
         self.effect: Effect | None = None
+        self.in_doubt = False
 
 
 class Spawner(abc.ABC):
@@ -87,6 +88,7 @@ class Spawner(abc.ABC):
         self.outbox = b""
         self._reader, self._slots = CommandReader(), Slots()
         self.under_way: dict[int, tuple[int, bytes]] = {}  # slot: letter, address; until qmail-send reads the report
+        self.in_doubt: set[int] = set()  # slots whose report, not read yet, tells of a doubt
 
     def receive(self, data: bytes) -> None:
         """Bytes of the command pipe. Raises Violation for a command that breaks a rule."""
@@ -137,10 +139,13 @@ class Spawner(abc.ABC):
         if not self.around.repaired and self.around.chance.random() < _MANGLED:
             if one.effect is not None:
                 one.effect.cause = one.effect.cause or "report mangled"
+            self.in_doubt.add(one.delivery.slot)
             self.outbox += b"%c\0" % one.delivery.slot
             return
         if one.effect is not None and not report.succeeded:
             one.effect.cause = one.effect.cause or "in doubt: no answer after the final dot"
+        if one.in_doubt:
+            self.in_doubt.add(one.delivery.slot)
         self.outbox += encode_report(one.delivery.slot, report)
 
 
@@ -174,6 +179,10 @@ class Line(Channel):
         data, spawner.outbox = spawner.outbox[:size], spawner.outbox[size:]
         found = self._reader.receive(data)
         for slot, report in found:
+            if slot in spawner.in_doubt:
+                spawner.in_doubt.remove(slot)
+                spawner.around.account.counts["doubts"] += 1
+                spawner.around.account.doubts[spawner.under_way[slot][0]] += 1
             spawner.around.watch.reported(spawner.under_way[slot][0], self.name, spawner.under_way[slot][1], report)
         return found
 
@@ -219,7 +228,7 @@ class LocalSpawner(Spawner):
         try:
             [failure] = deliver_batch([job], view, names, enter=lambda _: True)  # type: ignore[arg-type]
         except Killed:
-            failure, report = b"", _CRASHED
+            failure, report, one.in_doubt = b"", _CRASHED, True
         except PowerCut:
             if self.around.storage.disk.state(directory + b"new/" + names.last) is not None:
                 self.deliver(one, directory + b"new/" + names.last, "power cut during the delivery")
