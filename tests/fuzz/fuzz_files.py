@@ -66,7 +66,7 @@ def info_files(data: bytes) -> None:
 @target("channel-file", b"Ta@b\0", b"Da@b\0", b"T\0", b"\0", b"x", b"D")
 def local_and_remote_files(data: bytes) -> None:
     channel = Channel(LOCAL, 1, -1, -1)
-    job = jobs.Job(12, channel, b"s@x", 0, data, dying=False)
+    job = jobs.Job(12, channel, b"s@x", 0, data)
     last = -1
     while not job.is_at_end:
         for offset, address in job.next_window():

@@ -18,13 +18,13 @@ from notqmail.send.books import Books
 from notqmail.send.bounces import Bouncer
 from notqmail.send.channels import Attempt, Channel
 from notqmail.send.destinations import Batch, Destination
-from notqmail.send.jobs import Job
 from notqmail.send.loop import Loop
 from notqmail.send.schedule import next_retry_s
 from notqmail.send.sender import Sender
 from notqmail.send.todo import Preprocessor
 from notqmail.testing.simulation.machine import Machine
 from notqmail.wire.reports import Report
+from notqmail.wire.wide_link import place_of, slot_and_index
 
 Breaking = Callable[[pytest.MonkeyPatch], None]
 
@@ -32,9 +32,9 @@ Breaking = Callable[[pytest.MonkeyPatch], None]
 def mark_before_the_report(patch: pytest.MonkeyPatch) -> None:
     start = Sender._start
 
-    def broken(self: Sender, channel: Channel, batch: Batch) -> None:
+    def broken(self: Sender, channel: Channel, batch: Batch, now_s: int) -> None:
         before = set(channel.slots)
-        start(self, channel, batch)
+        start(self, channel, batch, now_s)
         for slot in set(channel.slots) - before:
             for attempt in channel.slots[slot].attempts:
                 if attempt is not None and batch.job.number not in self.in_todo:
@@ -84,6 +84,22 @@ def ignore_concurrency(patch: pytest.MonkeyPatch) -> None:
         return list(found)
 
     patch.setattr(Machine, "channels", broken)
+
+
+def ignore_the_limit_of_a_host(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Destination, "may_start", property(lambda self: bool(self.waiting)))
+
+
+def one_report_for_a_whole_command(patch: pytest.MonkeyPatch) -> None:
+    take = Sender.take_reports
+
+    def broken(self: Sender, channel: Channel, reports: list[tuple[int, Report | None]], now_s: int) -> None:
+        for place, report in reports:
+            slot = channel.slots.get(slot_and_index(place)[0])
+            places = [] if slot is None else [at for at, attempt in enumerate(slot.attempts) if attempt is not None]
+            take(self, channel, [(place_of(slot_and_index(place)[0], at), report) for at in places], now_s)
+
+    patch.setattr(Sender, "take_reports", broken)
 
 
 def retry_too_early(patch: pytest.MonkeyPatch) -> None:
@@ -202,16 +218,15 @@ def other_peoples_mail(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Channel, "start", broken)
 
 
-def open_job_at_the_exit(patch: pytest.MonkeyPatch) -> None:
-    """The bug that the simulation found first (tests/unit/test_sender_exit.py)."""
-    look = Job.next_window
+def leave_in_todo_at_the_exit(patch: pytest.MonkeyPatch) -> None:
+    """The bug that the simulation found first (tests/unit/test_found_by_simulation.py), in other words."""
+    end = Sender.end_messages
 
-    def broken(self: Job) -> list[tuple[int, bytes]]:
-        found = look(self)
-        self.is_at_end = self.is_at_end and not found  # it is known only at the next look
-        return found
+    def broken(self: Sender, now_s: int) -> None:
+        if not self.exiting:
+            end(self, now_s)
 
-    patch.setattr(Job, "next_window", broken)
+    patch.setattr(Sender, "end_messages", broken)
 
 
 def doubts_are_like_any_deferral(patch: pytest.MonkeyPatch) -> None:
@@ -270,10 +285,12 @@ RIGHT = "right recipient"
 
 VARIANTS: dict[Breaking, set[str]] = {
     mark_before_the_report: {LOST, FINISHED},
-    bounce_text_not_synced: {LOST},
+    bounce_text_not_synced: {LOST, RIGHT},
     mark_without_bounce_text: {LOST},
     forget_a_channel: {LOST, FINISHED},
     ignore_concurrency: {"concurrency"},
+    ignore_the_limit_of_a_host: {"concurrency"},
+    one_report_for_a_whole_command: {LOST, FINISHED, TWICE, LEDGER, "concurrency", LATE, SLEEP},
     retry_too_early: {"never before its time"},
     retry_too_late: {LATE, SLEEP},
     sleep_too_long: {LATE, SLEEP},
@@ -290,7 +307,7 @@ VARIANTS: dict[Breaking, set[str]] = {
     mangled_counts_as_success: {LOST, FINISHED, LATE, SLEEP},
     half_messages: {WHOLE},
     other_peoples_mail: {RIGHT, FINISHED, TWICE},
-    open_job_at_the_exit: {TWICE},
+    leave_in_todo_at_the_exit: {TWICE, LEDGER},
     doubts_are_like_any_deferral: {"a doubt is told"},
     doubts_are_tried_at_once: {"never before its time"},
     doubts_count_as_success: {LOST, FINISHED, LATE, SLEEP},

@@ -32,7 +32,7 @@ def taken(channel: Channel, place: int) -> Attempt:
 
 
 def attempt(channel: Channel, address: bytes = b"r@y") -> Attempt:
-    return Attempt(1, Job(457, channel, b"s@x", 0, b"", dying=False), 0, address)
+    return Attempt(1, Job(457, channel, b"s@x", 0, b""), 0, address)
 
 
 def test_slots_are_taken_lowest_first_and_freed_once(channel: Channel) -> None:
@@ -50,7 +50,7 @@ def test_slots_are_taken_lowest_first_and_freed_once(channel: Channel) -> None:
 
 def test_a_slot_is_free_when_each_recipient_has_its_report(spawner: Spawner) -> None:
     channel = Channel(b"remote", 1, spawner.commands_fd, spawner.reports_fd, terms=Terms(1, 3))
-    job = Job(457, channel, b"s@x", 0, b"", dying=False)
+    job = Job(457, channel, b"s@x", 0, b"")
     attempts = [Attempt(number, job, number, b"%d@y" % number) for number in range(3)]
     channel.start(attempts)
     assert channel.take(place_of(0, 1), temporary(b"")) == (attempts[1], None)

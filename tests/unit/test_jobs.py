@@ -7,7 +7,7 @@ from notqmail.send.jobs import Job
 
 
 def job_of(records: bytes) -> Job:
-    return Job(1, None, b"s", 0, records, dying=False)  # type: ignore[arg-type]
+    return Job(1, None, b"s", 0, records)  # type: ignore[arg-type]
 
 
 def walk(records: bytes) -> tuple[list[tuple[int, bytes]], bool]:

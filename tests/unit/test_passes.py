@@ -10,7 +10,7 @@ from notqmail.send.passes import Passes
 
 def job_for(*addresses: bytes, number: int = 1, sender: bytes = b"s@x") -> Job:
     records = b"".join(b"T%b\0" % address for address in addresses)
-    return Job(number, None, sender, 0, records, dying=False)  # type: ignore[arg-type]
+    return Job(number, None, sender, 0, records)  # type: ignore[arg-type]
 
 
 class Table:

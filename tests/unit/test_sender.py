@@ -8,6 +8,7 @@ from notqmail.control.rewrite import Routing
 from notqmail.queue.layout import split_path
 from notqmail.queue.store import LOCAL, REMOTE
 from notqmail.send.cleaner_link import CleanerLost
+from notqmail.send.destinations import FIRST_LIMIT
 from notqmail.testing.fake_disk import FakeDisk
 from notqmail.wire.reports import decode_report
 from notqmail.wire.wide_link import Terms, WideCommandReader, encode_wide_report, place_of
@@ -617,3 +618,20 @@ def test_a_spawner_that_dies_in_a_batch_leaves_the_unreported_for_the_next_start
     wide.turn(2)
     assert wide.sender.exiting
     assert wide.store.recipients(number, REMOTE) == b"Ta@far.test\0Db@far.test\0"
+
+
+def test_the_next_try_of_a_message_that_waited_for_its_host_counts_from_its_first_delivery() -> None:
+    bench = Bench(concurrency=(2, 10), terms=Terms(10, 3))
+    numbers = [bench.queue([FAR]) for _ in range(FIRST_LIMIT + 1)]
+    bench.turn()
+    assert len(WideCommandReader().receive(bench.remote.received())) == FIRST_LIMIT
+    bench.at(NOW_S + 200)
+    wide_reports(bench, *((slot, 0, b"Z") for slot in range(FIRST_LIMIT)))
+    bench.turn()
+    (command,) = WideCommandReader().receive(bench.remote.received())
+    assert command.message.endswith(b"/%d" % numbers[-1])
+    wide_reports(bench, (0, 0, b"Z"))
+    bench.turn()
+    (due_s,) = [due_s for due_s, number in bench.sender.passes[REMOTE].heap if number == numbers[-1]]
+    assert due_s == NOW_S + 34**2, "14 is the root of 200 s, 20 more is 34"
+    bench.close()

@@ -8,18 +8,20 @@ WINDOW = 10_000  # recipients looked at together: what a message for a million h
 
 
 class Job:
-    """`retry_s` is when to try again if somebody is left; `dying` says that deferrals are now failures."""
+    """With its first delivery it has begun: then `retry_s` is when to try again if somebody is left, and `dying` says
+    that deferrals are now failures.
+    """
 
     __slots__ = (
-        "_data", "_position", "channel", "dying", "is_at_end", "is_broken", "number", "open", "retry_s", "sender",
-        "undone", "waiting",
+        "_data", "_position", "birth_s", "channel", "dying", "is_at_end", "is_broken", "number", "open", "retry_s",
+        "sender", "undone", "waiting",
     )  # fmt: skip
 
-    def __init__(
-        self, number: int, channel: "Channel", sender: bytes, retry_s: int, records: bytes, *, dying: bool
-    ) -> None:
-        self.number, self.channel, self.sender, self.retry_s, self.dying = number, channel, sender, retry_s, dying
+    def __init__(self, number: int, channel: "Channel", sender: bytes, birth_s: int, records: bytes) -> None:
+        self.number, self.channel, self.sender, self.birth_s = number, channel, sender, birth_s
         self._data, self._position = records, 0
+        self.retry_s: int | None = None
+        self.dying = False
         self.is_at_end = False  # the pass has seen every recipient
         self.is_broken = False  # or came to a record that is neither T nor D, and the message waits
         self.waiting = 0  # recipients seen that have no slot yet

@@ -101,7 +101,7 @@ class Sender:
                 batch = passes.next_batch(now_s)
                 if batch is None:
                     break
-                self._start(channel, batch)
+                self._start(channel, batch, now_s)
 
     def _passes_of(self, channel: Channel) -> Passes:
         return Passes(
@@ -123,18 +123,18 @@ class Sender:
             self._log.warning(b"trouble opening %b; will try again later" % split_path(channel.name, number))
             self.passes[channel.name].schedule(now_s + TROUBLE_S, number)
             return None
-        return Job(
-            number, channel, sender, next_retry_s(birth_s, now_s, channel.name), records,
-            dying=is_dying(birth_s, now_s, self._lifetime_s),
-        )  # fmt: skip
+        return Job(number, channel, sender, birth_s, records)
 
     def _looked(self, job: Job, now_s: int) -> None:
         if job.is_broken:
             self._log.warning(b"unknown record type in %b!" % split_path(job.channel.name, job.number))
         self._close_if_idle(job, now_s)
 
-    def _start(self, channel: Channel, batch: "Batch") -> None:
+    def _start(self, channel: Channel, batch: "Batch", now_s: int) -> None:
         job, attempts = batch.job, []
+        if job.retry_s is None:
+            job.retry_s = next_retry_s(job.birth_s, now_s, channel.name)
+            job.dying = is_dying(job.birth_s, now_s, self._lifetime_s)
         for offset, address in batch.recipients:
             self._last_delivery += 1
             attempts.append(Attempt(self._last_delivery, job, offset, address))
@@ -254,7 +254,7 @@ class Sender:
         channel = job.channel
         if not job.is_idle:
             return
-        due_s = job.retry_s
+        due_s = job.retry_s if job.retry_s is not None else next_retry_s(job.birth_s, now_s, channel.name)
         if job.finished:
             try:
                 if job.number not in self.in_todo:

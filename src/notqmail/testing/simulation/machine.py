@@ -14,6 +14,7 @@ from notqmail.send.sender import Sender
 from notqmail.send.todo import Preprocessor
 from notqmail.testing.fake_disk import PowerCut
 from notqmail.testing.simulation import audit
+from notqmail.testing.simulation.clockwork import Violation
 from notqmail.testing.simulation.disk import Killed, Process, Storage, View
 from notqmail.testing.simulation.neighbours import (
     TRIGGER_FD,
@@ -25,6 +26,7 @@ from notqmail.testing.simulation.neighbours import (
 from notqmail.testing.simulation.remote import RemoteSpawner
 from notqmail.testing.simulation.spawners import Line, LocalSpawner, Spawner, Surroundings
 from notqmail.wire import queue_exit
+from notqmail.wire.wide_link import Terms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 LIFETIME_S = 86_400
 SLOTS = {LOCAL: 4, REMOTE: 6}
+RECIPIENTS_AT_ONCE, HOST_LIMIT = 3, 4
 VIRTUAL_DOMAIN = b"virt.test"
 _DESCRIPTORS = {LOCAL: (11, 12), REMOTE: (13, 14)}  # numbers only: nothing is open
 _TURN_US = 1_000  # what a turn takes
@@ -139,7 +142,7 @@ class Machine:
         self.clean_alive = True
         self.clean_process.dies_in = None
         self.spawners = {
-            LOCAL: LocalSpawner(self.around, LOCAL), REMOTE: RemoteSpawner(self.around, REMOTE, self.world),
+            LOCAL: LocalSpawner(self.around, LOCAL), REMOTE: RemoteSpawner(self.around, REMOTE, self.world, HOST_LIMIT),
         }  # fmt: skip
         self.flags = Flags()
         self.trigger = SimulatedTrigger()
@@ -178,7 +181,11 @@ class Machine:
 
     def channels(self) -> list[Line]:
         """qmail-send's ends of the pipes."""
-        return [Line(name, SLOTS[name], _DESCRIPTORS[name], self.spawners[name]) for name in (LOCAL, REMOTE)]
+        local, remote = Terms(SLOTS[LOCAL], 1), Terms(SLOTS[REMOTE], RECIPIENTS_AT_ONCE)
+        return [
+            Line(LOCAL, local, _DESCRIPTORS[LOCAL], self.spawners[LOCAL]),
+            Line(REMOTE, remote, _DESCRIPTORS[REMOTE], self.spawners[REMOTE], host_limit=HOST_LIMIT),
+        ]
 
     def routing(self) -> Routing:
         """The control files as they are now."""
@@ -230,6 +237,10 @@ class Machine:
             self.watch.look_again(self._to_do())
         exiting = self.sender.exiting
         free = [] if exiting else [name for name, channel in self.sender.channels.items() if channel.may_start]
+        for name in free:
+            if self.sender.passes[name].destinations.is_ready:
+                raise Violation("nothing due waits", f"{name.decode()}: a slot is free, and a host has room")
+        free = [name for name in free if not self.sender.passes[name].destinations.waiting]  # the others wait for hosts
         self.watch.turn(0 if exiting or writable else timeout_s, free)
         self.waiting = True
         self.clock.pass_us(_TURN_US)

@@ -11,12 +11,14 @@ from notqmail.deliver.envelope_lines import delivered_to, return_path
 from notqmail.deliver.mailboxes import MaildirJob, UniqueNames, deliver_batch
 from notqmail.deliver.spawn import Refused, Slots
 from notqmail.send.channels import Channel, SpawnerLost
+from notqmail.send.destinations import UNLIMITED
 from notqmail.testing.fake_disk import PowerCut
 from notqmail.testing.simulation.clockwork import Violation
 from notqmail.testing.simulation.disk import Killed, Process, View
 from notqmail.testing.simulation.world import NOBODY
 from notqmail.wire.reports import Report, permanent, success, temporary
-from notqmail.wire.spawn_link import CommandReader, Delivery, encode_report
+from notqmail.wire.spawn_link import Delivery
+from notqmail.wire.wide_link import Terms, WideCommandReader, encode_wide_report, place_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,12 +70,17 @@ class Stored:
 
 
 class Try:
-    """One delivery under way. `in_doubt`: the delivering side itself does not know what it has done."""
+    """One delivery under way, to `address`; `recipient` is what it was before routing.
 
-    __slots__ = ("delivery", "effect", "in_doubt", "message", "recipient")
+    `in_doubt`: the delivering side itself does not know what it has done.
+    """
 
-    def __init__(self, delivery: Delivery, message: Stored, recipient: bytes) -> None:
-        self.delivery, self.message, self.recipient = delivery, message, recipient
+    __slots__ = ("address", "delivery", "effect", "in_doubt", "message", "place", "recipient")
+
+    def __init__(self, delivery: Delivery, index: int, message: Stored) -> None:
+        self.delivery, self.message = delivery, message
+        self.place, self.address = place_of(delivery.slot, index), delivery.recipients[index]
+        self.recipient = message.letter.original(self.address)
         self.effect: Effect | None = None
         self.in_doubt = False
 
@@ -86,9 +93,10 @@ class Spawner(abc.ABC):
         self.epoch = around.epoch
         self.alive = self.listening = True
         self.outbox = b""
-        self._reader, self._slots = CommandReader(), Slots()
-        self.under_way: dict[int, tuple[int, bytes]] = {}  # slot: letter, address; until qmail-send reads the report
-        self.in_doubt: set[int] = set()  # slots whose report, not read yet, tells of a doubt
+        self._reader, self._slots = WideCommandReader(), Slots()
+        self._open: dict[int, int] = {}  # slot: deliveries of its command without a report
+        self.under_way: dict[int, tuple[int, bytes]] = {}  # place: letter, address; until qmail-send reads the report
+        self.in_doubt: set[int] = set()  # places whose report, not read yet, tells of a doubt
 
     def receive(self, data: bytes) -> None:
         """Bytes of the command pipe. Raises Violation for a command that breaks a rule."""
@@ -105,14 +113,17 @@ class Spawner(abc.ABC):
         except FileNotFoundError:
             raise Violation("only who waits is tried", f"{delivery!r}: there is no such message") from None
         letter = self.around.account.letter_in(content)
-        self.under_way[delivery.slot] = letter.pid, delivery.recipient
-        self.around.watch.attempt(letter.pid, self.channel, delivery.recipient, len(self._slots))
-        one = Try(delivery, Stored(content, letter), letter.original(delivery.recipient))
-        self.try_once(one)
+        stored = Stored(content, letter)
+        tries = [Try(delivery, index, stored) for index in range(len(delivery.recipients))]
+        self._open[delivery.slot] = len(tries)
+        for one in tries:
+            self.under_way[one.place] = letter.pid, one.address
+            self.around.watch.attempt(letter.pid, self.channel, one.address, len(self._slots))
+        self.try_all(tries)
 
     @abc.abstractmethod
-    def try_once(self, one: Try) -> None:
-        """Starts a delivery, which ends in `report`."""
+    def try_all(self, tries: list[Try]) -> None:
+        """Starts the deliveries of one command, each of which ends in `report`."""
 
     def later(self, seconds: float, action: "Callable[[], None]", *, survives: bool) -> None:
         """Does the next step of a delivery; not after a power cut, and after the spawner's death if it `survives`."""
@@ -133,27 +144,31 @@ class Spawner(abc.ABC):
         """Tells qmail-send, if it still listens."""
         if not self.alive:
             return
-        self._slots.free(one.delivery.slot)
+        self._open[one.delivery.slot] -= 1
+        if not self._open[one.delivery.slot]:
+            self._slots.free(one.delivery.slot)
         if not self.listening:
             return
         if not self.around.repaired and self.around.chance.random() < _MANGLED:
             if one.effect is not None:
                 one.effect.cause = one.effect.cause or "report mangled"
-            self.in_doubt.add(one.delivery.slot)
-            self.outbox += b"%c\0" % one.delivery.slot
+            self.in_doubt.add(one.place)
+            self.outbox += encode_wide_report(one.place, Report(b""))
             return
         if one.effect is not None and not report.succeeded:
             one.effect.cause = one.effect.cause or "in doubt: no answer after the final dot"
         if one.in_doubt:
-            self.in_doubt.add(one.delivery.slot)
-        self.outbox += encode_report(one.delivery.slot, report)
+            self.in_doubt.add(one.place)
+        self.outbox += encode_wide_report(one.place, report)
 
 
 class Line(Channel):
     """qmail-send's end of the pipes to a spawner."""
 
-    def __init__(self, name: bytes, concurrency: int, descriptors: tuple[int, int], spawner: Spawner) -> None:
-        super().__init__(name, concurrency, *descriptors)
+    def __init__(
+        self, name: bytes, terms: Terms, descriptors: tuple[int, int], spawner: Spawner, *, host_limit: int = UNLIMITED
+    ) -> None:
+        super().__init__(name, terms.slots, *descriptors, terms=terms, host_limit=host_limit)
         self.spawner = spawner
 
     def push(self) -> None:
@@ -178,12 +193,13 @@ class Line(Channel):
             size = spawner.around.chance.randrange(1, size + 1)
         data, spawner.outbox = spawner.outbox[:size], spawner.outbox[size:]
         found = self._reader.receive(data)
-        for slot, report in found:
-            if slot in spawner.in_doubt:
-                spawner.in_doubt.remove(slot)
+        for place, report in found:
+            letter, address = spawner.under_way[place]
+            if place in spawner.in_doubt:
+                spawner.in_doubt.remove(place)
                 spawner.around.account.counts["doubts"] += 1
-                spawner.around.account.doubts[spawner.under_way[slot][0]] += 1
-            spawner.around.watch.reported(spawner.under_way[slot][0], self.name, spawner.under_way[slot][1], report)
+                spawner.around.account.doubts[letter] += 1
+            spawner.around.watch.reported(letter, self.name, address, report)
         return found
 
     @property
@@ -200,7 +216,11 @@ class LocalSpawner(Spawner):
 
     local_dies_in: int | None = None
 
-    def try_once(self, one: Try) -> None:
+    def try_all(self, tries: list[Try]) -> None:
+        for one in tries:
+            self._try(one)
+
+    def _try(self, one: Try) -> None:
         chance = self.around.chance
         slow_s = chance.choice((0.003, 0.01, 0.05, 0.2, 1.0))
         if not self.around.repaired and chance.random() < 0.01:
@@ -208,7 +228,7 @@ class LocalSpawner(Spawner):
         self.later(slow_s, lambda: self._deliver(one), survives=True)
 
     def _deliver(self, one: Try) -> None:
-        box, _, domain = one.delivery.recipient.rpartition(b"@")
+        box, _, domain = one.address.rpartition(b"@")
         user = box.rpartition(b"-")[2]
         if user.startswith(NOBODY):
             report = permanent(b"Sorry, no mailbox here by that name. (#5.1.1)\n")
