@@ -90,3 +90,19 @@ def test_relaying(place: Path, free_port: int) -> None:
     assert (place / "var" / "control" / "tcp.smtp.cdb").stat().st_size > 2048
     assert "example.com" in (place / "var" / "control" / "rcpthosts").read_text()
     assert os.access(place / "var" / "control" / "smtproutes", os.R_OK)
+
+
+@pytest.mark.debian("tcprules")
+def test_filtering(place: Path, free_port: int) -> None:
+    maildir = place / "var" / "Maildir"
+    type_all("docs/how-to/filter-mail.md", place, free_port)
+    until(lambda: "harmless" in subjects(maildir), (place / "log").read_text)
+    assert "odd" not in subjects(maildir)
+    program = place / "qmail-remote"
+    program.write_text("#!/bin/sh\nexec cat\n")
+    program.chmod(0o755)
+    sent = subprocess.run(
+        [place / "var/bin/qmail-rfilter", "h", "joe@example.org", "r@h"], input=b"Subject: x\n\nhello\n",
+        env={**os.environ, "QREMOTE": str(program)}, stdout=subprocess.PIPE, timeout=DEADLINE_S, check=True,
+    )  # fmt: skip
+    assert sent.stdout == b"Subject: x\n\nhello\n\n-- Sent by joe at example.org.\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import notqmail
-from notqmail.admin.launchers import program_names
+from notqmail.admin.launchers import module_name, program_names
 
 REPOSITORY = Path(__file__).parents[2]
 SOURCES = sorted((REPOSITORY / "src" / "notqmail").rglob("*.py"))
@@ -158,11 +158,19 @@ def test_shell_scripts_are_shell(script: Path) -> None:
     subprocess.run([shell, "-n", script], check=True, timeout=20)
 
 
+NO_HELP = (
+    "qmail-getpw",
+    "forward",
+    "qreceipt",
+    "bouncesaying",
+)  # the argument is an address or a text, whatever it says
+
+
 @pytest.mark.parametrize("program", program_names())
 def test_programs_end_and_explain_themselves_alike(program: str) -> None:
-    text = (REPOSITORY / "src/notqmail/programs" / f"{program.replace('-', '_')}.py").read_text()
+    text = (REPOSITORY / "src/notqmail/programs" / f"{module_name(program)}.py").read_text()
     assert text.endswith('\n\nif __name__ == "__main__":\n    start()\n')
-    if program != "qmail-getpw":  # no --help: its argument is an address, whatever it looks like
+    if program not in NO_HELP:
         assert "sys.stdout.write(USAGE)" in text
 
 
@@ -173,7 +181,7 @@ HEAVY = ("asyncio", "argparse", "logging", "dataclasses", "typing", "subprocess"
 @pytest.mark.parametrize("program", program_names())
 def test_one_shot_programs_import_nothing_heavy(program: str) -> None:
     """What a program imports before it knows its arguments is paid for by every connection and every delivery."""
-    module = "notqmail.programs." + program.replace("-", "_")
+    module = "notqmail.programs." + module_name(program)
     code = f"import sys; sys.path.append({str(REPOSITORY / 'src')!r}); import {module}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-IS", "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert set(done.stdout.split()) & set(HEAVY) == set()

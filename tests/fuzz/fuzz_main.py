@@ -21,19 +21,25 @@ if "--guided" in sys.argv:
     import atheris
 
     with atheris.instrument_imports(include=["notqmail", "dns"]):  # all of Python would take half a minute a target
+        import fuzz_adopt
         import fuzz_commands
         import fuzz_fetch
         import fuzz_files
+        import fuzz_filters
         import fuzz_ledger
         import fuzz_qmtp
+        import fuzz_queue
         import fuzz_sessions
         import fuzz_wire
 else:
+    import fuzz_adopt
     import fuzz_commands
     import fuzz_fetch
     import fuzz_files
+    import fuzz_filters
     import fuzz_ledger
     import fuzz_qmtp
+    import fuzz_queue
     import fuzz_sessions
     import fuzz_wire
 
@@ -41,7 +47,18 @@ from fuzz_driver import CORPUS, SIZE_MAX, TARGETS, Target, mutated, run
 
 from notqmail.receive import queue_serve
 
-TARGET_MODULES = (fuzz_commands, fuzz_fetch, fuzz_files, fuzz_ledger, fuzz_qmtp, fuzz_sessions, fuzz_wire)
+TARGET_MODULES = (
+    fuzz_adopt,
+    fuzz_commands,
+    fuzz_fetch,
+    fuzz_files,
+    fuzz_filters,
+    fuzz_ledger,
+    fuzz_qmtp,
+    fuzz_queue,
+    fuzz_sessions,
+    fuzz_wire,
+)
 FOUND = Path(__file__).parent / "found"
 MEMORY_BYTES = 2 * 1024**3
 

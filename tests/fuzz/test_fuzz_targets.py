@@ -5,11 +5,14 @@
 
 import random
 
+import fuzz_adopt
 import fuzz_commands
 import fuzz_fetch
 import fuzz_files
+import fuzz_filters
 import fuzz_ledger
 import fuzz_qmtp
+import fuzz_queue
 import fuzz_sessions
 import fuzz_wire
 import pytest
@@ -17,7 +20,18 @@ from fuzz_driver import CORPUS, TARGETS, mutated, run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-TARGET_MODULES = (fuzz_commands, fuzz_fetch, fuzz_files, fuzz_ledger, fuzz_qmtp, fuzz_sessions, fuzz_wire)
+TARGET_MODULES = (
+    fuzz_adopt,
+    fuzz_commands,
+    fuzz_fetch,
+    fuzz_files,
+    fuzz_filters,
+    fuzz_ledger,
+    fuzz_qmtp,
+    fuzz_queue,
+    fuzz_sessions,
+    fuzz_wire,
+)
 HYPOTHESIS_INPUTS = 40  # a target; more only where it is worth the time: that is what `make fuzz` is for
 MUTATED_INPUTS = 120
 

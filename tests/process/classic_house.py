@@ -73,9 +73,12 @@ def interpreter() -> str:
 
 
 class Machine:
-    """A mount namespace with the accounts. `uid` and `gid` map their names to numbers."""
+    """A mount namespace with the accounts. `uid` and `gid` map their names to numbers.
 
-    def __init__(self, base: Path) -> None:
+    `apart` names what more it has of its own ("pid", "net"); `mounts` are shell commands that arrange its files.
+    """
+
+    def __init__(self, base: Path, apart: tuple[str, ...] = (), mounts: str = "true") -> None:
         for program in ("unshare", "nsenter", "setpriv"):
             if not shutil.which(program):
                 pytest.skip(f"needs {program} (util-linux)")
@@ -91,12 +94,17 @@ class Machine:
         resolver = base / "resolv.conf"
         resolver.write_text("nameserver 127.0.0.1\n")  # whatever a test sends, no name is asked for outside
         resolver.chmod(0o644)
+        # As process 1 the shell stays, to pick up what others left.
+        hold = "{ cat; exit; }" if "pid" in apart else "exec cat"
         script = (
             'mount --bind "$1" /etc/passwd && mount --bind "$2" /etc/group && mount --bind "$3" /etc/resolv.conf && '
-            "echo ready && exec cat"
+            f"{mounts} && echo ready && {hold}"
         )
+        more = [f"--{name}" for name in apart] + (["--fork", "--mount-proc"] if "pid" in apart else [])
+        self._apart = apart
         self._holder = subprocess.Popen(
-            ["unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", script, "sh", passwd, group, resolver],
+            ["unshare", "--mount", "--propagation", "private", *more, "/bin/sh", "-c", script, "sh", passwd, group,
+             resolver],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         assert self._holder.stdout is not None
@@ -122,11 +130,19 @@ class Machine:
 
     def argv(self, command: list[str], user: str = "root") -> list[str]:
         """`command` as run inside, as that user; the process number stays the one that was started."""
-        enter = ["nsenter", f"--mount=/proc/{self._holder.pid}/ns/mnt"]
+        spaces = f"/proc/{self.holder}/ns"
+        enter = ["nsenter", f"--mount={spaces}/mnt"]
+        for name in self._apart:
+            enter.append(f"--{name}={spaces}/{'pid_for_children' if name == 'pid' else name}")
         if user != "root":
             gid = self.gid[USERS[user]]
             enter += ["setpriv", f"--reuid={self.uid[user]}", f"--regid={gid}", f"--groups={gid}"]
         return [*enter, *command]
+
+    @property
+    def holder(self) -> int:
+        """The process that keeps the namespaces."""
+        return self._holder.pid
 
     def close(self) -> None:
         """The namespace ends with its last process."""
@@ -147,9 +163,9 @@ def until(reached: Callable[[], object], what: Callable[[], str]) -> None:
 class System:
     """A classic home and its services."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, machine: Machine | None = None) -> None:
         self.base, self.home, self.log_path = base, base / "q", base / "log" / "current"
-        self.machine = Machine(base)
+        self.machine = machine or Machine(base)
         self.environ = {"PATH": f"{self.home}/bin:/usr/local/bin:/usr/bin:/bin:/sbin"}
         self.tracer: Callable[[str], list[str]] = lambda user: []  # under what a user's programs run: strace, say
         self.confined: Callable[[list[str]], list[str]] | None = None  # a service's command, as something confines it
@@ -219,19 +235,20 @@ class System:
     def start(self, *, own_writer: bool = True) -> None:
         """All three services, as packaging/ has them; without `own_writer` qmail-queue is left to qmail-start."""
         if own_writer:
-            self._service(["qmail-queue", "--serve"], "qmailq")
+            self.service(["qmail-queue", "--serve"], "qmailq")
             until(self.writer_answers, self.log)
-        self._service(["qmail-start", "./Maildir/", "tee", str(self.log_path)])
+        self.service(["qmail-start", "./Maildir/", "tee", str(self.log_path)])
         until(lambda: "status: local" in self.log(), self.log)
         with socket.socket() as trial:
             trial.bind(("127.0.0.1", 0))
             self.port = trial.getsockname()[1]
-        self._service(["qmail-smtpd", "--listen", f"127.0.0.1:{self.port}", "--user", "qmaild"])
+        self.service(["qmail-smtpd", "--listen", f"127.0.0.1:{self.port}", "--user", "qmaild"])
         until(lambda: "listening on" in self.log(), self.log)
         until(self.writer_answers, self.log)
 
-    def _service(self, command: list[str], user: str = "root") -> None:
-        command = [f"{self.home}/bin/{command[0]}", *command[1:]]
+    def service(self, command: list[str], user: str = "root") -> None:
+        """Starts one of our programs, or another one by its whole path, as a service."""
+        command = [os.path.join(f"{self.home}/bin", command[0]), *command[1:]]
         if self.confined is not None:
             argv = self.machine.argv(self.confined(command))
         else:

@@ -267,9 +267,8 @@ def test_sendmail_runs_a_qmail_inject_that_is_not_ours(site: Site) -> None:
 @pytest.mark.parametrize(("words", "wanted"), [(["-bs"], "qmail-smtpd"), (["-bp"], "qmail-qread")])
 def test_sendmail_becomes_other_programs(site: Site, words: list[str], wanted: str) -> None:
     missing = site.run(*words, program="sendmail")
-    why = ", which is not part of this version" if wanted == "qmail-qread" else ""
     assert missing.returncode == 111
-    assert missing.stderr.decode() == f"sendmail: fatal: unable to run {wanted}{why}\n"
+    assert missing.stderr.decode() == f"sendmail: fatal: unable to run {wanted}\n"
     site.script(site.home / "bin" / wanted, '#!/bin/sh\necho "$0 $# ${RELAYCLIENT-unset} $TCPREMOTEINFO"\n')
     done = site.run(*words, program="sendmail")
     relay = " sendmail-bs" if words == ["-bs"] else "unset "

@@ -4,13 +4,16 @@ There is no systemd as process 1 here, so their options are put on with the kern
 capabilities, a read-only file system in a mount namespace, prctl for memory. What that leaves out is in the page.
 """
 
+import contextlib
+import poplib
 import re
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 
 import pytest
-from classic_house import HOST, System, made_system, until
+from classic_house import DEADLINE_S, HOST, System, made_system, until
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = REPOSITORY / "docs" / "explanation" / "privileges.md"
@@ -46,11 +49,13 @@ def test_the_exposure_is_not_worse_than_the_page_says(unit: str) -> None:
 @pytest.mark.parametrize("unit", UNITS)
 def test_systemd_understands_every_line(unit: str, tmp_path: Path) -> None:
     for name, path in UNITS.items():
-        text = path.read_text().replace("/var/qmail/bin/", f"{tmp_path}/bin-")
-        (tmp_path / f"{name}.service").write_text("".join(re.sub(r"^Documentation=.*\n", "", text, flags=re.M)))
-    for program in ("queue", "start", "smtpd"):
-        (tmp_path / f"bin-qmail-{program}").write_text("#!/bin/sh\n")
-        (tmp_path / f"bin-qmail-{program}").chmod(0o755)
+        text = re.sub(r"^Documentation=.*\n", "", path.read_text(), flags=re.M)
+        for directory in ("/var/qmail/bin/", "/usr/bin/"):
+            text = text.replace(directory, f"{tmp_path}/bin-")
+        (tmp_path / f"{name}.service").write_text(text)
+        (started,) = re.findall(rf"^ExecStart={tmp_path}/(bin-\S+)", text, re.M)
+        (tmp_path / started).write_text("#!/bin/sh\n")
+        (tmp_path / started).chmod(0o755)
     done = subprocess.run(
         [str(ANALYZE), "verify", str(tmp_path / f"{unit}.service")],
         capture_output=True,
@@ -71,8 +76,7 @@ NO_NEW_CODE = (
 
 def confined(system: System, command: list[str]) -> list[str]:
     """The command as its unit would confine it."""
-    name = Path(command[0]).name
-    unit = options("qmail-send" if name == "qmail-start" else name)
+    unit = options(unit_of(command))
     mounts = ["mount -t tmpfs -o mode=1777 private /var/tmp"] if "PrivateTmp" in unit else []
     if unit["ProtectSystem"] == ["strict"]:
         places = " ".join(unit.get("ReadWritePaths", [])).replace("/var/qmail", str(system.home)).split()
@@ -95,6 +99,12 @@ def confined(system: System, command: list[str]) -> list[str]:
     if "MemoryDenyWriteExecute" in unit:
         words += ["/usr/bin/python3", "-I", "-c", NO_NEW_CODE]
     return [*words, *command]
+
+
+def unit_of(command: list[str]) -> str:
+    """The unit that starts it."""
+    name = Path(command[0]).name
+    return {"qmail-start": "qmail-send", "tcpserver": "qmail-pop3d"}.get(name, name)
 
 
 def of_process(system: System, program: str, field: str) -> set[str]:
@@ -122,8 +132,23 @@ def test_mail_flows_in_the_units_confinement(own_writer: bool) -> None:
         assert set(system.stop()) == {0}
 
 
+@pytest.mark.root
+@pytest.mark.debian("tcpserver")
+def test_mail_flows_in_the_confinement_of_the_other_units() -> None:
+    with made_system() as system:
+        system.confined = lambda command: confined(system, command)
+        system.start()
+        mail_by_the_other_services(system)
+        for program in ("qmail-qmtpd", "qmail-qmqpd"):
+            assert of_process(system, program, "CapEff") == {f"{1 << 10:016x}"}
+        assert of_process(system, "tcpserver", "CapEff") == {f"{1 << 6 | 1 << 7 | 1 << 10:016x}"}
+        assert of_process(system, "tcpserver", "NoNewPrivs") == {"1"}
+        system.stop()
+
+
 @needs_systemd
 @pytest.mark.root
+@pytest.mark.debian("tcpserver")
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
 def test_no_system_call_is_made_that_the_units_filter_out() -> None:
     with made_system() as system:
@@ -134,13 +159,14 @@ def test_no_system_call_is_made_that_the_units_filter_out() -> None:
         traces.chmod(0o1777)
 
         def traced(command: list[str]) -> list[str]:
-            place = traces / ("qmail-send" if command[0].endswith("qmail-start") else Path(command[0]).name)
+            place = traces / unit_of(command)
             place.mkdir()
             return ["strace", "-D", "-ff", "-o", f"{place}/t", *command]
 
         system.confined = traced
         system.start()
         mail_of_some_kinds(system)
+        mail_by_the_other_services(system)
         system.stop()
         for unit in UNITS:
             text = "".join(path.read_text("utf-8", "replace") for path in (traces / unit).iterdir())
@@ -189,3 +215,71 @@ def mail_of_some_kinds(system: System) -> None:
     for needle in ("for postmaster", "no mailbox here"):
         system.mail("bob", needle)
     until((system.person("alice") / "program").exists, system.log)
+
+
+PASSWORD = "correct horse"
+
+
+def mail_by_the_other_services(system: System) -> None:
+    """In by QMTP and QMQP, out by POP3."""
+    control, bin_ = system.home / "control", f"{system.home}/bin"
+    line = system.run([f"{bin_}/checkpassword", "--make", "bob"], data=PASSWORD.encode() + b"\n").stdout
+    system.write(control / "passwords", line.decode(), "root", 0o600)
+    ports = dict(zip(("qmtp", "qmqp", "pop3"), free_ports(3), strict=True))
+    for kind in ("qmtp", "qmqp"):
+        rules = f"{control}/tcp.smtp.cdb"
+        system.service([f"qmail-{kind}d", "--listen", f"127.0.0.1:{ports[kind]}", "--rules", rules, "--user", "qmaild"])
+    system.service([
+        str(shutil.which("tcpserver")), "-HRl0", "127.0.0.1", str(ports["pop3"]), f"{bin_}/qmail-popup", HOST,
+        f"{bin_}/checkpassword", f"{bin_}/qmail-pop3d", "Maildir",
+    ])  # fmt: skip
+    until(lambda: all(answers(port) for port in ports.values()), system.log)
+    sender, recipient = netstring(b"s@x.test"), netstring(f"bob@{HOST}".encode())
+    message = netstring(b"\nSubject: QMTP\n\n")
+    assert b":Kok " in exchange(ports["qmtp"], message + sender + netstring(recipient))
+    message = netstring(b"Subject: QMQP\n\n")
+    assert b":Kok " in exchange(ports["qmqp"], netstring(message + sender + recipient))
+    for needle in ("Subject: QMTP", "Subject: QMQP"):
+        system.mail("bob", needle)
+    until(lambda: fetched(ports["pop3"]) >= 2, system.log)  # what is as young as this second is left out at first
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody listens on."""
+    with contextlib.ExitStack() as trials:
+        sockets = [trials.enter_context(socket.socket()) for _ in range(count)]
+        for trial in sockets:
+            trial.bind(("127.0.0.1", 0))
+        return [int(trial.getsockname()[1]) for trial in sockets]
+
+
+def answers(port: int) -> bool:
+    """Whether somebody listens there."""
+    with socket.socket() as trial:
+        return trial.connect_ex(("127.0.0.1", port)) == 0
+
+
+def netstring(value: bytes) -> bytes:
+    return b"%d:%b," % (len(value), value)
+
+
+def exchange(port: int, package: bytes) -> bytes:
+    """The answer to a package."""
+    with socket.create_connection(("127.0.0.1", port), DEADLINE_S) as connection:
+        connection.sendall(package)
+        return connection.recv(1000)
+
+
+def fetched(port: int) -> int:
+    """How many messages bob is offered; one of them is read whole."""
+    client = poplib.POP3("127.0.0.1", port, timeout=DEADLINE_S)
+    try:
+        client.user("bob")
+        client.pass_(PASSWORD)
+        count = int(client.stat()[0])
+        if count:
+            assert b"Subject: " in b"".join(client.retr(1)[1])
+        client.quit()
+    finally:
+        client.close()
+    return count

@@ -46,6 +46,15 @@ def test_a_launcher_runs_its_program_with_its_home_and_arguments(tmp_path: Path,
     assert run(path, "-f", "a b") == "/some/home ['-f', 'a b'] False\n"
 
 
+def test_a_program_whose_name_is_a_word_of_python_has_its_module_behind_an_underscore(
+    tmp_path: Path, code: Path
+) -> None:
+    (code / "notqmail" / "programs" / "except_.py").write_text(PROGRAM)
+    path = write(tmp_path / "x", launchers.launcher_text("except", b"/h", directories=[str(code)]))
+    assert run(path, "a") == "/h ['a'] False\n"
+    assert "except" in launchers.program_names() and "except-" not in launchers.program_names()
+
+
 def test_qmailhome_in_the_environment_wins(tmp_path: Path, code: Path) -> None:
     path = write(tmp_path / "x", launchers.launcher_text("qmail-echo", b"/some/home", directories=[str(code)]))
     assert run(path, QMAILHOME="/other") == "/other [] False\n"

@@ -52,7 +52,9 @@ def test_defaults_come_only_when_there_is_no_file() -> None:
     ("content", "value"),
     [
         (None, 20), (b"", 20), (b"x", 20), (b" 5", 20), (b"-5", 20), (b"+5", 20), (b"\n5", 20),
-        (b"0", 0), (b"5", 5), (b"007\n", 7), (b"5 apples", 5), (b"5x6", 5), (b"604800\n", 604_800),
+        (b"0", 0), (b"5", 5), (b"007\n", 7), (b"5 apples", 5), (b"5x6", 5),
+        (b"5/6", 5), (b"5:6", 5), (b"/5", 20), (b":5", 20), (b"9", 9),
+        (b"604800\n", 604_800),
         (b"\xb2", 20),  # a digit only to Unicode
     ],
 )  # fmt: skip
@@ -68,6 +70,7 @@ def test_absurd_numbers_are_only_large() -> None:
     ("content", "lines"),
     [
         (None, None), (b"", []), (b"\n\n", []), (b"a\nb\n", [b"a", b"b"]), (b"a\nb", [b"a", b"b"]),
+        (b"a?\n", [b"a?"]),
         (b"# no\na # yes\n#\n", [b"a # yes"]), (b" #a\n", [b" #a"]), (b"a \t\n \t\n", [b"a"]), (b" a\n", [b" a"]),
         (b"a\r\n", [b"a\r"]), (b"a\0b\n", [b"a\0b"]),
     ],

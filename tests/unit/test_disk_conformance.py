@@ -197,3 +197,44 @@ def test_an_append_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     assert (disk.read(b"old"), disk.read(b"new")) == (b"abc", b"")
     disk.append_whole(b"old", b"de")
     assert disk.read(b"old") == b"abcde"
+
+
+@pytest.mark.parametrize("kind", ["real", "fake"])
+def test_a_shared_file_grows_at_its_end_and_is_cut_back(kind: str, tmp_path: Path) -> None:
+    disk: Disk | FakeDisk = Disk(os.fsencode(tmp_path)) if kind == "real" else FakeDisk()
+    first = disk.open_shared(b"box")
+    first.lock()
+    assert first.is_new and first.end() == (0, b"")
+    first.write(b"a")
+    assert first.end() == (1, b"a")
+    first.write(memoryview(b"bc\n"))
+    first.sync()
+    first.close()
+    again = disk.open_shared(b"box")
+    assert not again.is_new and again.end() == (4, b"c\n")
+    again.write(b"half")
+    again.cut_back(4)
+    again.close()
+    assert disk.read(b"box") == b"abc\n"
+
+
+def test_what_cannot_be_read_or_has_no_end_has_no_last_bytes(tmp_path: Path) -> None:
+    disk = Disk(os.fsencode(tmp_path))
+    file = disk.open_shared(b"box")
+    file.write(b"text")
+    (tmp_path / "box").rename(tmp_path / "moved")
+    assert file.end() == (4, b""), "the name is gone"
+    (tmp_path / "box").write_bytes(b"another's")
+    assert file.end() == (4, b""), "the name is another file's"
+    file.cut_back(1)
+    assert (tmp_path / "moved").read_bytes() == b"t"
+    file.close()
+    full = Disk().open_shared(b"/dev/full")
+    assert full.end() == (0, b"")
+    with pytest.raises(WriteFailed):
+        full.write(b"x")
+    full.cut_back(0)
+    full.close()
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(OSError, match="No such device"):
+        disk.open_shared(b"fifo")

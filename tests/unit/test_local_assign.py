@@ -39,7 +39,12 @@ BAD = [
 def test_a_bad_line_is_named_by_its_number(text, line):
     with pytest.raises(BadFormat) as raised:
         records(text)
-    assert raised.value.line == line
+    assert raised.value.line == line and str(raised.value) == f"bad format in line {line}"
+
+
+@pytest.mark.parametrize("dot", [b".", b".\n", b".end\n", b"..\n"])
+def test_any_line_that_begins_with_a_dot_is_the_end(dot):
+    assert len(records(b"=a:b:1:1:/:::\n" + dot)) == 2
 
 
 def test_a_first_byte_that_is_neither_counts_as_exact():
@@ -65,10 +70,28 @@ def test_only_prefixes_that_end_in_a_wildcard_character_are_looked_for(local, wi
     [
         (b"u\x001\x002\0/h\0-\0pre-", b"Rest", Assignment(b"u", 1, 2, b"/h", b"-", b"pre-Rest")),
         (b"u\x0012x\0\0/h\0\0", b"", Assignment(b"u", 12, 0, b"/h", b"", b"")),
+        (b"u\x0012?3\x007/\0/h\0\0", b"", Assignment(b"u", 12, 7, b"/h", b"", b"")),
+        (b"u\x0099999999999999999999\x001\0/h\0\0", b"", Assignment(b"u", (10**20 - 1) % 2**32, 1, b"/h", b"", b"")),
         (b"u\x004294967296\x001\0/h\0\0", b"", Assignment(b"u", 0, 1, b"/h", b"", b"")),  # wraps to root: refused later
+        (b"u\x004294967295\x002147483648\0/h\0\0", b"", Assignment(b"u", 2**32 - 1, 2**31, b"/h", b"", b"")),
         (b"u\x001\x002\0/h\0-", b"x", None),
         (b"", b"", None),
     ],
 )
 def test_a_record_is_read_as_c_reads_it(value, rest, expected):
     assert decode(value, rest) == expected
+
+
+def test_an_assignment_is_printed_as_six_fields_each_ended_by_nul():
+    assignment = Assignment(b"u", 1, 2, b"/h", b"-", b"ext")
+    assert assignment.encode() == b"u\x001\x002\x00/h\x00-\x00ext\x00"
+    assert decode(b"u\x001\x002\0/h\0-\0ext") == decode(assignment.encode()) == assignment
+    assert hash(assignment) == hash(assignment.encode())
+    assert assignment != Assignment(b"u", 1, 2, b"/h", b"-", b"") and assignment != assignment.encode()
+    assert repr(assignment) == f"Assignment({assignment.encode()!r})"
+
+
+@pytest.mark.parametrize(("names", "wildcards"), [([b"+"], b""), ([b"+a"], b"a"), ([b"+ab", b"+b", b"+a"], b"ba")])
+def test_the_wildcards_are_the_last_characters_of_names_that_have_one(names, wildcards):
+    text = b"".join(b"%b:u:1:1:/:::\n" % name for name in names) + b"."
+    assert records(text)[-1] == (b"", wildcards)

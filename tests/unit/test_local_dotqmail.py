@@ -33,6 +33,11 @@ def test_default_stands_for_the_rest_of_the_extension_in_its_own_case(ext, expec
     assert found == expected
 
 
+def test_the_kinds_are_the_words_of_qmail_local_n_and_without_an_x_bit_all_may_be_done():
+    assert (MBOX, MAILDIR, PROGRAM, FORWARD) == (b"mbox", b"maildir", b"program", b"forward")
+    assert instructions(b"./a\n") == [(MBOX, b"./a")]
+
+
 def test_a_safe_extension_is_lower_case_without_dots():
     assert safe_extension(b"A.b/C") == b"a:b/c"
 

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from notqmail.deliver import mailboxes
 from notqmail.deliver.mailboxes import (
     DeliveryFailed,
     MaildirJob,
@@ -19,6 +18,7 @@ from notqmail.deliver.mailboxes import (
     deliver_mbox,
     quote_from_lines,
 )
+from notqmail.testing.disk_models import OrderedModel, StrictModel
 from notqmail.testing.fake_disk import FakeDisk, PowerCut
 from notqmail.unix.durable import AnyPlaceDisk, Disk, WriteFailed
 
@@ -187,16 +187,16 @@ def test_from_lines_are_quoted_however_the_pieces_are_cut(text, quoted):
 @pytest.mark.parametrize(
     ("content", "appended"),
     [
-        (b"S: x\n\nFrom me\n", b"TOPS: x\n\n>From me\n\n"),
-        (b"no newline", b"TOPno newline\n\n"),
-        (b"", b"TOP\n"),
-        (b"From", b"TOPFrom\n\n"),
+        (b"S: x\n\nFrom me\n", b"TOP\nS: x\n\n>From me\n\n"),
+        (b"no newline", b"TOP\nno newline\n\n"),
+        (b"", b"TOP\n\n"),
+        (b"From", b"TOP\nFrom\n\n"),
     ],
 )
 def test_an_mbox_grows_by_the_message_and_a_blank_line(tmp_path, message, content, appended):
     path = tmp_path / "mbox"
     for _ in range(2):
-        deliver_mbox(os.fsencode(path), b"TOP", message(content))
+        deliver_mbox(os.fsencode(path), b"TOP\n", message(content), Disk())
     assert path.read_bytes() == appended * 2
     assert path.stat().st_mode & 0o777 == 0o600
 
@@ -206,23 +206,23 @@ def test_a_locked_mbox_is_given_up_after_its_time(tmp_path, message):
     with open(path, "wb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(DeliveryFailed) as failed:
-            deliver_mbox(os.fsencode(path), b"", message(b"x"), lock_wait_s=0.01)
+            deliver_mbox(os.fsencode(path), b"", message(b"x"), Disk(), lock_wait_s=0.01)
     assert failed.value.text == b"File has been locked for 30 seconds straight. (#4.3.0)"
     assert path.read_bytes() == b""
 
 
 def test_an_mbox_is_cut_back_when_writing_fails(tmp_path, message, monkeypatch):
     path = tmp_path / "mbox"
-    path.write_bytes(b"older\n")
+    path.write_bytes(b"older\n\n")
 
     def fsync(_descriptor):
         raise OSError(errno.ENOSPC, "full")
 
-    monkeypatch.setattr(mailboxes.os, "fsync", fsync)
+    monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(DeliveryFailed) as failed:
-        deliver_mbox(os.fsencode(path), b"TOP", message(b"x"))
+        deliver_mbox(os.fsencode(path), b"TOP", message(b"x"), Disk())
     assert failed.value.text == b"Unable to write %b: out of disk space. (#4.3.0)" % os.fsencode(path)
-    assert path.read_bytes() == b"older\n"
+    assert path.read_bytes() == b"older\n\n"
 
 
 def test_an_unreadable_message_leaves_the_mbox_as_it_was(tmp_path, message):
@@ -230,14 +230,14 @@ def test_an_unreadable_message_leaves_the_mbox_as_it_was(tmp_path, message):
     large = message(b"x" * 100_000)
     _replace_by_directory(large.descriptor)
     with pytest.raises(DeliveryFailed) as failed:
-        deliver_mbox(os.fsencode(path), b"TOP", large)
+        deliver_mbox(os.fsencode(path), b"TOP", large, Disk())
     assert failed.value.text == b"Unable to read message: is a directory. (#4.3.0)"
     assert path.read_bytes() == b""
 
 
 def test_an_mbox_that_cannot_be_opened_is_named(message):
     with pytest.raises(DeliveryFailed) as failed:
-        deliver_mbox(b"/nonexistent/mbox", b"", message(b""))
+        deliver_mbox(b"/nonexistent/mbox", b"", message(b""), Disk())
     assert failed.value.text == b"Unable to open /nonexistent/mbox: file does not exist. (#4.2.1)"
 
 
@@ -245,9 +245,129 @@ def test_an_mbox_on_a_file_system_without_locks_is_written_all_the_same(tmp_path
     def flock(_descriptor, _how):
         raise OSError(errno.ENOLCK, "no locks")
 
-    monkeypatch.setattr(mailboxes.fcntl, "flock", flock)
-    deliver_mbox(os.fsencode(tmp_path / "mbox"), b"", message(b"x\n"))
+    monkeypatch.setattr(fcntl, "flock", flock)
+    deliver_mbox(os.fsencode(tmp_path / "mbox"), b"", message(b"x\n"), Disk())
     assert (tmp_path / "mbox").read_bytes() == b"x\n\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "between", "noted"),
+    [
+        (b"", b"", False),
+        (b"From a\n\nx\n\n", b"", False),
+        (b"From a\n\nx\n", b"\n", False),
+        (b"From a\n\nhal", b"\n\n", True),
+        (b"h", b"\n\n", True),
+        (b"\n", b"\n", False),
+    ],
+)
+def test_a_message_begins_behind_an_empty_line_whatever_the_file_ended_in(tmp_path, message, before, between, noted):
+    path = tmp_path / "mbox"
+    path.write_bytes(before)
+    assert deliver_mbox(os.fsencode(path), b"From s\n", message(b"x\n"), Disk()) is noted
+    assert path.read_bytes() == before + between + b"From s\nx\n\n"
+
+
+ONE = b"From s@x Mon\nReturn-Path: <s@x>\n"
+BODY = b"Subject: x\n\nfirst\n\nFrom here on\n.\n"
+WHOLE = ONE + BODY.replace(b"From here", b">From here") + b"\n"
+
+
+def test_behind_whatever_is_left_of_a_torn_message_the_next_one_is_whole_and_by_itself(message):
+    for length in range(len(WHOLE) + 1):
+        disk = FakeDisk()
+        disk.create(b"/h/box", [WHOLE + WHOLE[:length]])
+        noted = deliver_mbox(b"/h/box", ONE, message(BODY), disk)
+        content = disk.read(b"/h/box")
+        assert content.endswith(b"\n\n" + WHOLE)
+        fragment = content[len(WHOLE) : -len(WHOLE)]
+        assert fragment.rstrip(b"\n") == WHOLE[:length].rstrip(b"\n"), "nothing is taken from it, nor added"
+        assert noted is (WHOLE[:length][-1:] not in (b"", b"\n"))
+
+
+@pytest.mark.parametrize("model", [StrictModel, OrderedModel])
+@pytest.mark.parametrize("size", [50, 150_000])
+@pytest.mark.parametrize("begun", [b"", WHOLE, WHOLE[:-7]])
+def test_after_a_power_cut_an_mbox_has_what_was_reported_and_at_most_a_piece_of_what_was_not(
+    message, model, begun, size
+):
+    text = b"Subject: y\n\n" + b"a line of text\n" * (size // 15)
+    whole = ONE + text + b"\n"
+    between = b"" if begun in (b"", WHOLE) else b"\n\n"
+    for cut_at in itertools.count():
+        disk = FakeDisk(model=model)
+        if begun:
+            disk.create(b"/h/box", [begun])
+            disk.sync([b"/h/box", b"/h"])
+            disk.effects = 0
+        disk.cut_at = cut_at
+        reported = False
+        try:
+            deliver_mbox(b"/h/box", ONE, message(text), disk)
+            reported = True
+        except PowerCut:
+            pass  # the point of it
+        for after in disk.survivors(random.Random(cut_at)):
+            content = after.everything().get(b"/h/box", b"")
+            assert content.startswith(begun) and (begun + between + whole).startswith(content)
+            assert not reported or content == begun + between + whole
+            deliver_mbox(b"/h/box", ONE, message(text), after)  # again: the queue has not heard of it
+            assert (b"\n\n" + after.read(b"/h/box")).endswith(b"\n\n" + whole)
+        if reported:
+            break
+    assert cut_at > 2
+
+
+def test_who_adds_to_an_mbox_that_another_has_just_made_makes_its_name_durable_too(message):
+    """Its maker may have been killed in between."""
+    disk = FakeDisk()
+    disk.open_shared(b"/h/box").close()
+    assert not deliver_mbox(b"/h/box", ONE, message(BODY), disk)
+    assert [after.read(b"/h/box") for after in disk.survivors(random.Random(1))] == [WHOLE]
+
+
+@pytest.mark.parametrize("mbox_is_old", [True, False])
+def test_an_mbox_in_a_directory_that_may_not_be_opened(message, mbox_is_old):
+    class Closed(FakeDisk):
+        def sync(self, paths):
+            if paths == [b"/h"]:
+                raise WriteFailed(errno.EACCES, "access denied")
+            super().sync(paths)
+
+    disk = Closed()
+    if mbox_is_old:
+        disk.create(b"/h/box", [b""])
+        deliver_mbox(b"/h/box", ONE, message(BODY), disk)
+        assert disk.read(b"/h/box") == WHOLE
+    else:
+        with pytest.raises(DeliveryFailed) as failed:
+            deliver_mbox(b"/h/box", ONE, message(BODY), disk)
+        assert failed.value.text == b"Unable to write /h/box: access denied. (#4.3.0)"
+        assert disk.read(b"/h/box") == b"", "it comes again, so it is taken back"
+
+
+def test_an_mbox_on_a_disk_that_fails_at_any_step_is_cut_back(message):
+    class FailsOnce(FakeDisk):
+        failing = 0
+
+        def _effect(self):
+            super()._effect()
+            if self.effects == self.failing:
+                raise WriteFailed(errno.ENOSPC, "out of disk space")
+
+    for failing in itertools.count(1):
+        disk = FailsOnce()
+        disk.create(b"/h/box", [WHOLE])
+        disk.failing = disk.effects + failing
+        try:
+            deliver_mbox(b"/h/box", ONE, message(BODY), disk)
+        except DeliveryFailed as failed:
+            assert failed.text == b"Unable to write /h/box: out of disk space. (#4.3.0)"
+            assert disk.read(b"/h/box") == WHOLE
+        else:
+            assert disk.read(b"/h/box") == WHOLE + WHOLE
+            break
+    assert failing == 4, "the write, the file's sync and its directory's have failed"
 
 
 def test_the_real_disk_takes_a_maildir_message(tmp_path, message):

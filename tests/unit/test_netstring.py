@@ -54,3 +54,14 @@ def test_no_bytes_make_it_raise_anything_else(data: bytes) -> None:
     except BadNetstring:
         return
     assert data[:after].endswith(text + b",")
+
+
+@pytest.mark.parametrize("start", [0, 3])
+def test_a_length_has_at_most_ten_digits_and_is_no_more_than_the_limit(start: int) -> None:
+    before = b"???"[:start]
+    assert header_at(before + b"1234567890", start) is None  # its colon may still come
+    assert header_at(before + b"0000000007:", start) == (start + 11, start + 18)
+    assert header_at(before + b"200000000:", start) == (start + 10, start + 200_000_010)
+    for broken in (b"00000000007:", b"200000001:", b":", b":hello,", b"hello, world"):
+        with pytest.raises(BadNetstring):
+            header_at(before + broken, start)

@@ -126,3 +126,27 @@ def test_a_reader_that_is_gone_is_an_error() -> None:
         write_all(write_end, b"x")
     os.close(write_end)
     close_all((read_end, write_end))  # closed already: no error
+
+
+def test_a_wait_that_a_signal_interrupts_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[object] = [InterruptedError(), (7, 256)]
+
+    def waitpid(pid: int, options: int) -> object:
+        answer = answers.pop(0)
+        if isinstance(answer, InterruptedError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(os, "waitpid", waitpid)
+    assert wait(7).code == 1 and answers == []
+
+
+def test_a_closing_that_loses_data_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network file system may find out only then that a write failed."""
+
+    def close(_: int) -> None:
+        raise OSError(errno.EIO, "lost")
+
+    monkeypatch.setattr(os, "close", close)
+    with pytest.raises(OSError, match="lost"):
+        close_all((7,))

@@ -53,6 +53,8 @@ def test_every_exit_code_has_its_sentence(code: int) -> None:
         (b"Dxy", b"Dxy"),
         (b"Dtwo\r\n250 lines\r\n", b"Dtwo??250 lines"),  # no second reply line can be smuggled in
         (b"Dcut\0here", b"Dcut"),
+        (b"Dwhat?\r\n", b"Dwhat?"),
+        (b"D\x1f\x20\x7e", b"D?\x20\x7e"),
         (b"D\x7f\x01\x1b[31m\xff", b"D???[31m\xff"),
     ],
 )  # fmt: skip

@@ -71,6 +71,13 @@ def test_without_a_matching_route_there_is_none():
     assert RemoteSettings(b"me").relay_for(b"c.d") is None
 
 
+def test_relays_are_equal_when_host_and_port_are():
+    assert Relay(b"a", 25) == Relay(b"a") and hash(Relay(b"a", 25)) == hash(Relay(b"a"))
+    for other in (Relay(b"b"), Relay(b"a", 26), (b"a", 25)):
+        assert Relay(b"a") != other
+    assert repr(Relay(b"a")) == "Relay(b'a', 25)"
+
+
 @pytest.mark.parametrize(
     ("text", "relay"),
     [

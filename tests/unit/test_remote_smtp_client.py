@@ -2,7 +2,9 @@
 
 import pytest
 
-from notqmail.wire.smtp_client import UNANSWERED_MAX, Envelope, Outcome, Session
+from notqmail.wire.reply_reader import REPLY_MAX, Reply
+from notqmail.wire.reports import permanent, temporary
+from notqmail.wire.smtp_client import QUIT, UNANSWERED_MAX, Envelope, Outcome, Session, offered_extensions, remote_said
 
 BODY = b"Subject: x\r\n\r\nhi\r\n"
 HELLO = ["S:220 hi", "C:EHLO me", "S:502 what?", "C:HELO me", "S:250 ok"]
@@ -250,3 +252,141 @@ def test_a_peer_that_never_stops_talking_is_left():
     for _ in range(200):
         session.receive(b"220-" + b"x" * 1000 + b"\r\n")
     assert session.outcome.report.text == b"Connected to IP but connection died. (#4.4.2)\n"
+
+
+UNTIL = {  # what the peer says before it answers to this
+    "greeting": [],
+    "hello": [220],
+    "mail": [220, 250],
+    "rcpt": [220, 250, 250],
+    "data": [220, 250, 250, 250],
+    "message": [220, 250, 250, 250, 354],
+}
+CODES = [  # what is answered with these codes, to which letters it leads; no letter: the dialogue goes on
+    ("greeting", [219, 221, 354, 554], b"Z"),
+    ("greeting", [220], b""),
+    ("hello", [249, 251, 299, 399, 421, 499], b"Z"),
+    ("hello", [250, 500, 502, 999], b""),  # 500 and above: HELO is tried
+    ("mail", [100, 250, 354, 399], b""),
+    ("mail", [0, 400, 421, 499], b"Z"),
+    ("mail", [500, 501, 999], b"D"),
+    ("rcpt", [100, 250, 251, 399], b""),
+    ("rcpt", [0, 400, 421, 499], b"sD"),
+    ("rcpt", [500, 501, 999], b"hD"),
+    ("data", [300, 354, 399], b"r"),
+    ("data", [0, 100, 250, 299, 400, 421, 499], b"rZ"),
+    ("data", [500, 501, 999], b"rD"),
+    ("message", [200, 250, 299], b"rK"),
+    ("message", [0, 100, 199, 300, 354, 399, 400, 421, 499], b"rZ"),
+    ("message", [500, 501, 999], b"rD"),
+]
+
+
+@pytest.mark.parametrize(("step", "codes", "letters"), CODES)
+def test_each_code_of_each_step_has_its_meaning(step, codes, letters):
+    for code in codes:
+        session = Session(b"IP", b"me")
+        session.begin(Envelope(b"s@x", [b"a@y"]))
+        for said in [*UNTIL[step], code]:
+            session.receive(b"%03d x\r\n" % said)
+            if session.wants_body and letters != b"r":
+                session.end_body()
+        if letters in (b"", b"r"):
+            assert session.outcome is None and session.wants_body == (letters == b"r"), code
+        else:
+            records = b"".join(letter for letter, _ in session.outcome.records)
+            assert records + session.outcome.report.kind == letters, code
+
+
+def test_a_peer_that_says_goodbye_before_it_was_asked_for_anything_is_left():
+    session = Session(b"IP", b"me")
+    session.receive(b"220 hi\r\n250 x\r\n")
+    assert session.receive(b"421 bye\r\n") == b"" and not session.may_begin
+    assert session.begin(Envelope(b"s@x", [b"a@y"])) == b""
+    assert session.outcome == Outcome([], temporary(b"Connected to IP but connection died. (#4.4.2)\n"))
+
+
+def test_a_peer_that_says_goodbye_between_two_messages_gets_no_second_one():
+    session = finished_session()
+    assert session.receive(b"421 bye\r\n") == b""
+    assert not session.may_begin and session.outcome.report.succeeded
+
+
+def finished_session():
+    session = Session(b"IP", b"me")
+    session.begin(Envelope(b"s@x", [b"a@y"]))
+    for reply in (b"220 hi\r\n", b"250 x\r\n", b"250 ok\r\n", b"250 ok\r\n", b"354 go\r\n"):
+        session.receive(reply)
+    session.end_body()
+    session.receive(b"250 first\r\n")
+    assert session.may_begin
+    return session
+
+
+def test_of_a_peer_that_talks_after_the_end_only_so_much_is_kept():
+    session = finished_session()
+    for _ in range(3):
+        assert session.receive(b"x" * REPLY_MAX) == b""
+    assert session.kept_bytes <= 2 * REPLY_MAX and session.outcome.report.succeeded
+
+
+def test_a_peer_that_talks_during_the_body_is_left_when_it_is_too_much():
+    session = Session(b"IP", b"me")
+    session.begin(Envelope(b"s@x", [b"a@y"]))
+    for reply in (b"220 hi\r\n", b"250 x\r\n", b"250 ok\r\n", b"250 ok\r\n", b"354 go\r\n", b"x" * REPLY_MAX):
+        session.receive(reply)
+    assert session.wants_body and session.outcome is None
+    assert session.receive(b"xx") == b""
+    assert session.outcome.report.text == b"Connected to IP but connection died. (#4.4.2)\n"
+    assert not session.wants_body
+
+
+def test_a_driver_may_give_up_once():
+    session = Session(b"IP", b"me")
+    session.begin(Envelope(b"s@x", [b"a@y"]))
+    session.give_up(temporary(b"unreadable"))
+    session.give_up(temporary(b"other"))
+    session.connection_died()
+    assert session.outcome == Outcome([], temporary(b"unreadable"))
+
+
+def test_outcomes_are_equal_when_they_print_the_same():
+    outcome = Outcome([(b"r", b"")], temporary(b"x"))
+    assert outcome == Outcome([(b"r", b"")], temporary(b"x")) and hash(outcome) == hash(outcome.encode())
+    for other in (Outcome([], temporary(b"x")), Outcome([(b"r", b"")], permanent(b"x")), outcome.encode()):
+        assert outcome != other
+    assert repr(outcome) == "Outcome([(b'r', b'')], Report(b'Z', b'x'))"
+
+
+@pytest.mark.parametrize("address", [b"a\r", b"\rb", b"a\nb", b"a\r\nb"])
+def test_either_byte_of_a_line_end_breaks_an_address(address):
+    text = b"An address with a line break in it cannot be sent by SMTP. (#5.1.3)\n"
+    session = Session(b"IP", b"me")
+    session.begin(Envelope(b"s@x", [address]))
+    session.receive(b"220 hi\r\n250 x\r\n250 ok\r\n")
+    assert session.outcome == Outcome([(b"h", text)], permanent(b"Giving up on IP.\n"))
+
+
+def test_a_message_that_nobody_called_8bit_is_sent_as_it_is():
+    session = Session(b"IP", b"me")
+    session.begin(Envelope(b"s@x", [b"a@y"]))
+    assert session.receive(b"220 hi\r\n250-x\r\n250 8BITMIME\r\n").endswith(b"MAIL FROM:<s@x>\r\n")
+    assert QUIT == b"QUIT\r\n"
+
+
+def test_a_peer_without_words_is_not_quoted():
+    assert remote_said(Reply(0, b"")) == b"" and remote_said(Reply(250, b"ok\n")) == b"Remote host said: ok\n"
+
+
+def test_extensions_are_keywords_with_parameters_in_any_case():
+    found = offered_extensions(b"250-Me PIPELINING\n250-size 1000\n250-X  a  b\n250-\n250 8BITMIME\n")
+    assert found == {b"SIZE": b"1000", b"X": b" a  b", b"8BITMIME": b""}
+
+
+@pytest.mark.parametrize("size", [None, 0, 5])
+def test_the_size_is_stated_when_it_is_known_and_wanted(size):
+    for offer, stated in ((b"250 SIZE\r\n", size is not None), (b"250 x\r\n", False)):
+        session = Session(b"IP", b"me")
+        session.begin(Envelope(b"s@x", [b"a@y"], size=size))
+        sent = session.receive(b"220 hi\r\n") + session.receive(b"250-x\r\n" + offer)
+        assert (b" SIZE=" in sent) == stated

@@ -68,6 +68,11 @@ def test_the_empty_key_catches_what_no_other_key_does() -> None:
     assert routing.route(b"a@.com") == (REMOTE, b"a@.com")
 
 
+def test_each_dot_begins_a_suffix_also_one_after_another() -> None:
+    assert routing_with(b".b:x").route(b"u@a..b") == (LOCAL, b"x-u@a..b")
+    assert routing_with(b"..b:x").route(b"u@a..b") == (LOCAL, b"x-u@a..b")
+
+
 def test_a_trailing_dot_is_a_suffix_of_its_own() -> None:
     assert routing_with(b".:dot").route(b"a@b.") == (LOCAL, b"dot-a@b.")
 
@@ -90,6 +95,11 @@ def test_bounces_show_the_address_without_the_virtual_prefix(address: bytes, sho
     assert ROUTING.strip_virtual_prefix(address) == shown
 
 
+def test_an_address_without_a_domain_has_no_prefix_to_lose() -> None:
+    assert routing_with(b":all").strip_virtual_prefix(b"all-x") == b"all-x"
+    assert routing_with(b":all").strip_virtual_prefix(b"all-x@y") == b"x@y"
+
+
 def test_every_virtual_domain_route_is_undone_for_the_bounce() -> None:
     for recipient in (b"a@virt.org", b"a-b@x.sub.org", b"@virt.org", b"later-x@virt.org"):
         assert ROUTING.strip_virtual_prefix(ROUTING.route(recipient)[1]) == recipient
@@ -106,6 +116,11 @@ def test_control_files_become_a_routing() -> None:
 def test_an_empty_locals_file_means_that_nothing_is_local() -> None:
     routing = routing_from_controls({"me": b"me.org\n", "locals": b""}.get)
     assert routing.route(b"x") == (REMOTE, b"x@me.org")
+
+
+def test_without_me_and_envnoathost_the_file_s_name_is_the_host() -> None:
+    routing = routing_from_controls({"locals": b"l.org"}.get)
+    assert routing.route(b"x") == (REMOTE, b"x@envnoathost")
 
 
 def test_without_locals_and_me_there_is_no_routing() -> None:

@@ -27,6 +27,12 @@ def test_each_file_counts() -> None:
     assert settings.double_bounce_recipient == b"root@d.test"
 
 
+def test_without_me_a_missing_host_is_its_file_s_name() -> None:
+    settings = SendSettings({"locals": b"l.test"}.get)
+    assert settings.bounce_host == b"bouncehost"
+    assert settings.double_bounce_recipient == b"postmaster@doublebouncehost"
+
+
 def test_without_me_and_locals_nothing_starts() -> None:
     with pytest.raises(Missing):
         SendSettings({}.get)

@@ -116,6 +116,11 @@ def test_hops_are_counted_by_prefix_in_the_header_only(wire: bytes, count: int) 
         assert hops(wire + b".\r\n", cut) == count
 
 
+def test_a_decoder_that_got_nothing_has_nothing() -> None:
+    decoder = DotDecoder()
+    assert (decoder.rest, decoder.ended, decoder.hops, decoder.receive(b"")) == (b"", False, 0, b"")
+
+
 def test_a_long_header_is_counted_without_being_kept() -> None:
     decoder = DotDecoder()
     for _ in range(1000):

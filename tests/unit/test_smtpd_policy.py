@@ -89,6 +89,7 @@ def test_settings_have_defaults() -> None:
     assert (found.greeting, found.local_ip_host, found.rcpthosts) == (b"me.test", b"me.test", None)
     assert (found.timeout_s, found.databytes, found.recipients_max) == (TIMEOUT_S, 0, RECIPIENTS_MAX)
     assert found.badmailfrom == frozenset()
+    assert (TIMEOUT_S, RECIPIENTS_MAX) == (1_200, 50_000)  # smtpd(8) says so
 
 
 def test_settings_say_what_the_files_say() -> None:

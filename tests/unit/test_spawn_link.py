@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 
 from notqmail.wire.reports import Report, decode_report, permanent, success, temporary
 from notqmail.wire.spawn_link import (
+    COMMAND_FIELD_MAX,
     REPORT_MAX,
+    SPAWN_SLOTS,
     BadCommand,
     CommandReader,
     Delivery,
@@ -91,3 +93,41 @@ def test_what_a_spawner_writes_is_read(slot: int, letter: int, text: bytes) -> N
 )  # fmt: skip
 def test_an_answer_of_unknown_kind_is_temporary(data: bytes, report: Report) -> None:
     assert decode_report(data) == report
+
+
+def test_the_numbers_that_both_ends_know() -> None:
+    assert (SPAWN_SLOTS, REPORT_MAX, COMMAND_FIELD_MAX) == (120, 10_000, 65_536)
+
+
+def test_a_command_may_have_empty_fields() -> None:
+    for delivery in (Delivery(0, b"", b"s", b"r"), Delivery(5, b"", b"", b"r"), Delivery(0, b"", b"", b"")):
+        assert CommandReader().receive(delivery.encode() * 2) == [delivery] * 2
+
+
+def test_deliveries_are_equal_when_all_they_say_is() -> None:
+    delivery = Delivery(1, b"m", b"s", b"r")
+    assert delivery == Delivery(1, b"m", b"s", b"r") and hash(delivery) == hash(Delivery(1, b"m", b"s", b"r"))
+    for other in (Delivery(2, b"m", b"s", b"r"), Delivery(1, b"m", b"s", b"q"), delivery.encode()):
+        assert delivery != other
+
+
+def test_so_many_bytes_of_a_command_are_waited_for() -> None:
+    reader = CommandReader()
+    assert reader.receive(b"x" * 3 * COMMAND_FIELD_MAX) == []
+    with pytest.raises(BadCommand):
+        reader.receive(b"x")
+
+
+def test_a_report_is_a_byte_a_letter_and_a_text_that_a_nul_ends() -> None:
+    assert encode_report(5, permanent(b"no")) == b"\x05Dno\0"
+    assert encode_report(0, permanent(b"a\0b\0c")) == b"\0Da\0"
+    assert encode_report(255, Report(b"", b"\0x")) == b"\xff\0"
+
+
+def test_of_a_long_report_it_is_the_first_bytes_that_are_kept() -> None:
+    text = b"D" + b"".join(b"%05d" % number for number in range(2_100))
+    wire = b"\x07" + text + b"\0"
+    for cut in (1, REPORT_MAX - 1, REPORT_MAX, REPORT_MAX + 1, REPORT_MAX + 2, REPORT_MAX + 3):
+        reader = ReportReader()
+        [(slot, report)] = reader.receive(wire[:cut]) + reader.receive(wire[cut:])
+        assert slot == 7 and report is not None and report.encode() == text[:REPORT_MAX]

@@ -1,5 +1,7 @@
 """The queue as qmail-send sees it: strange names, truncated files, and what each step leaves."""
 
+from collections.abc import Callable
+
 import pytest
 
 from notqmail.queue.layout import number_of, split_path
@@ -85,7 +87,7 @@ def test_an_envelope_without_message_is_missing(disk: FakeDisk, store: QueueStor
     disk.create(b"todo/5", [RECORDS])
     with pytest.raises(FileNotFoundError) as missing:
         store.read_accepted(5)
-    assert missing.value.filename == b"mess/5/5"
+    assert (missing.value.errno, missing.value.filename) == (2, b"mess/5/5")
 
 
 def test_preprocessing_starts_from_scratch(disk: FakeDisk, store: QueueStore) -> None:
@@ -166,3 +168,77 @@ def test_a_todo_file_without_uid_and_pid_has_zeros() -> None:
     disk.create(b"todo/5", [b"Fs@x\0Tr@x\0"])
     found = QueueStore(disk).read_accepted(5)
     assert (found.uid, found.pid, found.sender, found.recipients) == (0, 0, b"s@x", [b"r@x"])
+
+
+def test_a_bad_record_names_its_file() -> None:
+    bad = BadRecord(b"info/5/5")
+    assert str(bad) == "unknown record type in b'info/5/5'" and bad.path == b"info/5/5"
+
+
+def test_when_the_info_file_is_gone_the_error_says_which() -> None:
+    with pytest.raises(FileNotFoundError) as missing:
+        QueueStore(FakeDisk()).birth_and_sender(5)
+    assert (missing.value.errno, missing.value.filename) == (2, b"info/5/5")
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_of_a_preprocessing_that_fails_nothing_stays(
+    step: int, disk: FakeDisk, store: QueueStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message may end straight from todo; nobody would look for these any more."""
+    steps = []
+
+    def full_at(do: Callable[..., object]) -> Callable[..., object]:
+        def maybe(*arguments: object) -> object:
+            steps.append(do)
+            if len(steps) == step + 1:
+                raise OSError(28, "no space")
+            return do(*arguments)
+
+        return maybe
+
+    monkeypatch.setattr(disk, "create", full_at(disk.create))
+    monkeypatch.setattr(disk, "set_modified", full_at(disk.set_modified))
+    with pytest.raises(OSError):
+        store.write_preprocessed(5, b"s@x", {LOCAL: [b"a"], REMOTE: [b"b"]}, 123)
+    assert disk.everything() == {}
+
+
+@pytest.mark.parametrize("path", [b"info/5/5", b"local/5/5", b"remote/5/5", b"bounce/5"])
+def test_leftovers_beside_todo_are_seen(path: bytes, disk: FakeDisk, store: QueueStore) -> None:
+    disk.create(b"todo/5", [RECORDS])
+    assert not store.has_leftovers(5)
+    disk.create(path, [b"x"])
+    assert store.has_leftovers(5) and not store.has_leftovers(6)
+
+
+def test_a_message_is_known_while_it_is_accepted_or_preprocessed(disk: FakeDisk, store: QueueStore) -> None:
+    disk.create(b"todo/5", [RECORDS])
+    disk.create(b"info/6/6", [b"Fs\0"])
+    assert [store.is_accepted(number) for number in (5, 6, 7)] == [True, False, False]
+    assert [store.is_known(number) for number in (5, 6, 7)] == [True, True, False]
+
+
+def test_the_undone_are_counted_in_both_channels(disk: FakeDisk, store: QueueStore) -> None:
+    assert store.undone(5) is None
+    store.write_preprocessed(5, b"s", {}, 100)
+    assert store.undone(5) == 0
+    store.write_preprocessed(5, b"s", {LOCAL: [b"T1", b"D2", b"T"], REMOTE: [b"c"]}, 100)
+    assert store.undone(5) == 4
+    store.mark_done(5, LOCAL, 0)
+    assert store.undone(5) == 3
+    store.channel_done(5, REMOTE)
+    assert store.undone(5) == 2
+
+
+@pytest.mark.parametrize(("digits", "uid"), [(b"9" * 20, int("9" * 20)), (b"9" * 21, 0), (b"", 0), (b"1x", 0)])
+def test_a_uid_and_a_pid_have_at_most_twenty_digits(digits: bytes, uid: int, disk: FakeDisk, store: QueueStore) -> None:
+    disk.create(split_path(b"mess", 5), [])
+    disk.create(b"todo/5", [b"u%b\0p%b\0Fs\0" % (digits, digits)])
+    found = store.read_accepted(5)
+    assert (found.uid, found.pid) == (uid, uid)
+
+
+def test_only_the_first_record_of_info_is_the_sender(disk: FakeDisk, store: QueueStore) -> None:
+    disk.create(b"info/5/5", [b"Fs@x\0Fother\0"])
+    assert store.birth_and_sender(5)[1] == b"s@x"

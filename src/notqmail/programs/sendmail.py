@@ -3,7 +3,7 @@
 import os
 import sys
 
-from notqmail.receive.sendmail import INJECT, QREAD, USAGE, Command, Refused, sendmail_command
+from notqmail.receive.sendmail import INJECT, USAGE, Command, Refused, sendmail_command
 from notqmail.unix.home import home_directory
 from notqmail.unix.launchers import is_ours
 from notqmail.unix.mains import TEMPORARY, run
@@ -39,9 +39,8 @@ def _become(command: Command) -> int:
     try:
         os.execve(command.program, [command.program, *command.arguments], command.environ)
     except OSError:
-        why = b", which is not part of this version" if command.program == QREAD and not os.path.exists(QREAD) else b""
         short = os.path.basename(command.program)
-        raise Refused(b"fatal: unable to run " + short + why + b"\n", TEMPORARY) from None
+        raise Refused(b"fatal: unable to run " + short + b"\n", TEMPORARY) from None
 
 
 def start() -> None:

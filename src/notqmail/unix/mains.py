@@ -20,6 +20,14 @@ def complain(text: str | bytes) -> None:
         pass  # nobody listens: the exit code still tells
 
 
+def open_standard_error() -> None:
+    """qmail-start closes fd 2; left so, the next file opened would get that number, and our complaints."""
+    try:
+        os.fstat(2)
+    except OSError:
+        os.dup2(os.open(b"/dev/null", os.O_WRONLY | os.O_CLOEXEC), 2)
+
+
 _COERCED = (b"C.UTF-8", b"C.utf8", b"UTF-8")
 
 

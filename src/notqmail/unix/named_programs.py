@@ -20,6 +20,7 @@ SIGNALS_THE_INTERPRETER_IGNORES = (13, 25)
 """SIGPIPE and SIGXFSZ, the same numbers everywhere we run; `import signal` would cost as much as the rest."""
 
 _SHELL = b"/bin/sh"
+_SIGXFSZ = 25
 _SEARCH_ON = (errno.ENOENT, errno.EACCES, errno.ENOTDIR, errno.ESTALE, errno.ENODEV, errno.ETIMEDOUT)
 
 
@@ -31,6 +32,19 @@ def start_program(words: "Sequence[bytes]", environ: "Mapping[bytes, bytes]", *,
         return os.posix_spawn(
             path, list(argv), dict(environ), file_actions=actions, setsigdef=SIGNALS_THE_INTERPRETER_IGNORES
         )
+
+    return _along_path(words, environ, attempt)
+
+
+def start_apart(words: "Sequence[bytes]", environ: "Mapping[bytes, bytes]", descriptors: "Mapping[int, int]") -> int:
+    """Starts it at the head of a process group of its own; returns its pid. Raises OSError when it cannot be run.
+
+    `descriptors` maps the program's numbers to ours, which are greater than all of its. SIGPIPE stays as we have it.
+    """
+    actions = [(os.POSIX_SPAWN_DUP2, ours, its) for its, ours in descriptors.items()]
+
+    def attempt(path: bytes, argv: "Sequence[bytes]") -> int:
+        return os.posix_spawn(path, list(argv), dict(environ), file_actions=actions, setpgroup=0, setsigdef=[_SIGXFSZ])
 
     return _along_path(words, environ, attempt)
 
