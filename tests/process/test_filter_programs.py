@@ -558,6 +558,15 @@ def test_a_missing_qmail_remote_behind_the_filters_puts_mail_off(house: House) -
     assert house.local(QLOCAL="/no/such") == b"ZUnable to run qmail-local. (#4.3.0)\n"
 
 
+def test_filters_in_the_place_of_the_real_program_do_not_run_themselves_for_ever(house: House) -> None:
+    house.control("remotefilters", "true")
+    house.control("localfilters", "true")
+    unable = b"ZUnable to read the list of filters. (#4.3.0)\n"
+    assert house.remote(QREMOTE=house.home.program("qmail-rfilter")) == unable
+    assert b"set QREMOTE to the real one" in house.log
+    assert house.local(QLOCAL=house.home.program("qmail-lfilter")) == unable
+
+
 def test_a_bounce_has_no_domain(house: House) -> None:
     house.control("remotefilters", "x.example:false", "y.example:false", "sed s/body/b/")
     assert house.remote(sender=b"") == b"K250 ok\naccepted\n"

@@ -14,6 +14,7 @@ import stat
 from notqmail.control.filters import Unusable, delivery_chain, filter_timeout_s
 from notqmail.policy.filters import Limits, Mail, Runner, Stopped, copied, envelope_file, open_file, raised
 from notqmail.unix.controls import Unreadable, control_reader
+from notqmail.unix.launchers import is_ours
 from notqmail.unix.mains import complain
 from notqmail.wire import queue_exit
 from notqmail.wire.reports import permanent, success, temporary
@@ -77,8 +78,13 @@ class Place:
         self.name, self.filters, self.program, self.variable = name, filters, program, variable
 
     def next_program(self, home: bytes, environ: "Mapping[bytes, bytes]") -> bytes:
-        """The real one: $QREMOTE or $QLOCAL, else that of the home."""
-        return environ.get(self.variable) or os.path.join(home, b"bin", self.program)
+        """The real one: $QREMOTE or $QLOCAL, else that of the home. Raises Unusable when that is this program again."""
+        program = environ.get(self.variable) or os.path.join(home, b"bin", self.program)
+        if is_ours(program, self.name.encode()):
+            raise Unusable(
+                f"{os.fsdecode(program)} is {self.name} itself: set {self.variable.decode()} to the real one"
+            )
+        return program
 
 
 REMOTE = Place("qmail-rfilter", "remotefilters", b"qmail-remote", b"QREMOTE")
