@@ -110,7 +110,7 @@ class Classic:
                     continue
                 self._system._services.remove(service.process)
                 self.counts["restarts"] += 1
-            self._system._service(service.command, service.user)
+            self._system.service(service.command, service.user)
             service.process, service.ended_s = self._system._services[-1], 0.0
 
     def _bury_adopted(self) -> None:

@@ -18,12 +18,17 @@ from notqmail.testing.fake_disk import FakeDisk
 # They do what their caller wants; the caller's name says more.
 _FOR_OTHERS = {
     "_create", "_forget", "_sync", "_try", "_remove", "sync", "flush", "discard", "append", "append_whole", "create",
-    "unlink", "remove", "<listcomp>", "perform", "_effect", "sync_preprocessed", "_unlink_tmp",
+    "unlink", "remove", "<listcomp>", "perform", "_effect", "sync_preprocessed", "_unlink_tmp", "acting",
 }  # fmt: skip
+
+
+_QUEUE = ("mess", "info", "local", "remote", "pid", "intd", "todo", "bounce")
 
 
 class Step:
     """One effect, or something the world saw (`what` is "said"). `replay` does it again on another disk."""
+
+    role = ""  # the program whose step it is
 
     def __init__(self, label: str, what: str, arguments: tuple[object, ...], now_s: int, number: int = 0) -> None:
         self.label, self.what, self.arguments, self.now_s, self.number = label, what, arguments, now_s, number
@@ -56,22 +61,22 @@ class ReplayDisk(FakeDisk):
             file.number = number
             self._highest_number = max(self._highest_number, number)
 
-    def killed(self) -> FakeDisk:
-        """What is there when only the process dies: everything that was written."""
-        return self._after_cut({name: versions[-1] for name, versions in self._history.items()}, {})
-
 
 class Recorder(FakeDisk):
-    """See the module. `steps` is what happened."""
+    """See the module. `steps` is what happened; `role` is whose doing it is now."""
 
     def __init__(self) -> None:
         super().__init__()
         self.steps: list[Step] = []
-        self._frames: dict[tuple[int, str], int] = {}
+        self.role = ""
 
     def said(self, words: str, *arguments: object) -> None:
         """Something the world saw: an acknowledgement, a delivery."""
-        self.steps.append(Step(words, "said", (words, *arguments), self.now_s))
+        self._note(Step(words, "said", (words, *arguments), self.now_s))
+
+    def _note(self, step: Step) -> None:
+        step.role = self.role
+        self.steps.append(step)
 
     def _record(self, what: str, path: object, arguments: tuple[object, ...], number: int = 0) -> None:
         frame = sys._getframe(2)
@@ -80,7 +85,7 @@ class Recorder(FakeDisk):
         ):
             frame = frame.f_back
         text = f"{frame.f_code.co_name}: {what} {path}"
-        self.steps.append(Step(text, what, arguments, self.now_s, number))
+        self._note(Step(text, what, arguments, self.now_s, number))
 
     def create(self, path: bytes, chunks: object, mode: int = 0o600) -> int:
         content = b"".join(chunks)  # type: ignore[arg-type]
@@ -103,6 +108,14 @@ class Recorder(FakeDisk):
         super().link(old, new)
         self._record("link", _kind(new), (old, new))
 
+    def rename(self, old: bytes, new: bytes) -> None:
+        super().rename(old, new)
+        self._record("rename", _kind(new), (old, new))
+
+    def truncate(self, path: bytes, size: int) -> None:
+        super().truncate(path, size)
+        self._record("truncate", _kind(path), (path, size))
+
     def unlink(self, path: bytes) -> None:
         content = self.read(path)
         super().unlink(path)
@@ -115,7 +128,7 @@ class Recorder(FakeDisk):
 
     def set_modified(self, path: bytes, modified_s: int) -> None:
         super().set_modified(path, modified_s)
-        self.steps.append(Step("", "set_modified", (path, modified_s), self.now_s))
+        self._note(Step("", "set_modified", (path, modified_s), self.now_s))
 
 
 def _kind(path: bytes) -> str:
@@ -127,14 +140,14 @@ def _kind(path: bytes) -> str:
         return first + "/"
     if first == "ledger":
         return "ledger"
-    return f"{first} {rest[0]}" if first not in ("mess", "info", "local", "remote", "pid", "todo", "bounce") else first
+    return f"{first} {rest[0]}" if first not in _QUEUE else first
 
 
 def left_out(steps: list[Step]) -> Iterator[tuple[str, list[Step]]]:
     """Programs without one of the syncs, and with one that forgets one kind of path."""
     syncs: dict[str, set[str]] = {}
     for step in steps:
-        if step.what == "sync":
+        if step.what == "sync" and step.label:
             syncs.setdefault(step.label, set()).update(step.kinds())
     for label, kinds in syncs.items():
         yield f"no {label}", [step for step in steps if step.label != label]

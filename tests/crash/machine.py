@@ -1,5 +1,8 @@
 """A whole qmail-send on a FakeDisk: the real parts; network, processes and clock are played by the test."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from queue_states import FixedClock
 
 from notqmail.control.rewrite import Routing
@@ -16,7 +19,18 @@ from notqmail.send.todo import Preprocessor
 from notqmail.testing.fake_disk import FakeDisk
 from notqmail.wire import queue_exit
 from notqmail.wire.reports import Report, decode_report
-from notqmail.wire.spawn_link import CommandReader
+from notqmail.wire.spawn_link import CommandReader, Delivery
+
+SEND, CLEAN, QUEUE, WORKER = "qmail-send", "qmail-clean", "qmail-queue --serve", "worker"
+
+
+@contextmanager
+def acting(disk: FakeDisk, role: str) -> Iterator[None]:
+    """What is done to the disk meanwhile is this program's doing; a Recorder notes it."""
+    before = getattr(disk, "role", SEND)
+    disk.role = role  # type: ignore[attr-defined]
+    yield
+    disk.role = before  # type: ignore[attr-defined]
 
 
 class World:
@@ -25,6 +39,10 @@ class World:
     def __init__(self, answers: dict[bytes, list[bytes]]) -> None:
         self.answers = {address: list(texts) for address, texts in answers.items()}
         self.delivered: list[tuple[bytes, bytes, bytes]] = []  # sender, recipient, message
+
+    def attempts(self, channel: bytes, commands: list[Delivery], disk: FakeDisk) -> list[Report]:
+        """What a spawner does with the commands that it finds together."""
+        return [self.attempt(one.sender, one.recipient, disk.read(b"mess/" + one.message)) for one in commands]
 
     def attempt(self, sender: bytes, recipient: bytes, message: bytes) -> Report:
         texts = self.answers.get(recipient, [b"K"])
@@ -44,9 +62,10 @@ class PlayedChannel(Channel):
 
     def push(self) -> None:
         data, self.unsent = self.unsent, b""
-        for command in self._commands.receive(data):
-            message = self._disk.read(b"mess/" + command.message)
-            self._ready.append((command.slot, self._world.attempt(command.sender, command.recipient, message)))
+        commands = self._commands.receive(data)
+        with acting(self._disk, WORKER):
+            reports = self._world.attempts(self.name, commands, self._disk)
+        self._ready += zip([command.slot for command in commands], reports, strict=True)
 
     def reports(self) -> list[tuple[int, Report | None]]:
         ready, self._ready = self._ready, []
@@ -61,19 +80,19 @@ class PlayedCleaner:
     """qmail-clean in the same process, on the same disk."""
 
     def __init__(self, disk: FakeDisk, clock: FixedClock) -> None:
-        self._cleaner = Cleaner(disk, clock)
+        self._disk, self._cleaner = disk, Cleaner(disk, clock)
 
     def remove(self, commands: list[bytes]) -> list[bool]:
-        return [self._cleaner.perform(command) == DONE for command in commands]
+        with acting(self._disk, CLEAN):
+            return [self._cleaner.perform(command) == DONE for command in commands]
 
 
 class PlayedSubmission:
     """A bounce's way into the same queue."""
 
-    qp = 4711
-
     def __init__(self, machine: "Machine") -> None:
         self._machine, self._parts = machine, []
+        self.qp = 4_000 + machine.clock.now % 1_000_000  # another one after a restart: a process number
 
     def write(self, data: bytes) -> None:
         self._parts.append(data)
@@ -83,7 +102,9 @@ class PlayedSubmission:
 
     def close(self, sender: bytes, recipients: list[bytes]) -> Report:
         request = Request(self._parts, [sender, *recipients], uid=1, pid=self.qp, invoked=b"for bounce")
-        Enqueuer(self._machine.disk, self._machine.clock, 8).enqueue([request])
+        with acting(self._machine.disk, QUEUE):
+            Enqueuer(self._machine.disk, self._machine.clock, 8).enqueue([request])
+        self._machine.submitted = True
         self._machine.log.line(b"bounce exit %d" % request.exit_code)
         return queue_exit.report_for_exit(request.exit_code)
 
@@ -105,12 +126,16 @@ class MemoryLog(Log):
 class Machine:
     """qmail-send, started on this disk at this time."""
 
-    def __init__(self, disk: FakeDisk, world: World, now_s: int = 1_000_000) -> None:
+    submitted = False  # since somebody last looked
+
+    def __init__(self, disk: FakeDisk, world: World, now_s: int = 1_000_000, *, concurrency: int = 2) -> None:
         self.disk, self.world, self.clock = disk, world, FixedClock(now_s)
         disk.now_s = now_s
         self.log = MemoryLog()
         self.store = QueueStore(disk)
-        self.channels = [PlayedChannel(LOCAL, 2, disk, world, 101), PlayedChannel(REMOTE, 2, disk, world, 102)]
+        self.channels = [
+            PlayedChannel(LOCAL, concurrency, disk, world, 101), PlayedChannel(REMOTE, concurrency, disk, world, 102),
+        ]  # fmt: skip
         cleaner = PlayedCleaner(disk, self.clock)
         bouncer = Bouncer(
             self.store, self.log, self.clock, lambda: PlayedSubmission(self),

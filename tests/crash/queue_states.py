@@ -30,11 +30,11 @@ def legal_states(disk: FakeDisk) -> dict[int, str]:
     for number, kinds in present.items():
         if "mess" in kinds and kinds <= {"mess", "local", "remote", "bounce"}:
             states[number] = "S2"
-        elif kinds == {"mess", "intd"}:
-            states[number] = "S3"
+        elif {"mess", "intd"} <= kinds <= {"mess", "intd", "local", "remote", "bounce"}:
+            states[number] = "S3"  # or what a cut has left of the end of C's message
         elif {"mess", "todo"} <= kinds:
             states[number] = "S4"
-        elif {"mess", "info"} <= kinds and not kinds & {"intd", "todo"}:
+        elif {"mess", "info"} <= kinds and "todo" not in kinds:  # what C left in intd may be back after a cut
             states[number] = "S5"
         else:
             raise AssertionError(f"message {number} is in no legal state: {sorted(kinds)}")

@@ -1,6 +1,7 @@
 """A message's whole life on a disk that fails for a while at every step, and among files that do not belong there."""
 
 import random
+from itertools import islice
 
 import pytest
 from machine import Machine, World
@@ -76,7 +77,7 @@ def test_a_power_cut_while_the_disk_fails_loses_nothing(name: str) -> None:
             except PowerCut:
                 pass  # the point of it
             delivered = list(world.delivered)
-            for survivor in disk.survivors(random.Random(cut), limit=4):
+            for survivor in islice(disk.survivors(random.Random(cut), limit=2), 4):
                 legal_states(survivor)
                 after = World(answers)
                 after.delivered = list(delivered)

@@ -1,139 +1,168 @@
 """Mutation testing: do the tests notice when a line of queue/, wire/ or control/ is wrong?
 
     make mutants SECONDS=600 [SEED=7] [ONLY=queue/store.py]
+    make mutants SECONDS=all RESULT=FILE     all there are, with a line for each in FILE
+    make mutants SECONDS=all AGAIN=FILE      only those that survived there
 
-Draws mutants by the seed until the time is over. Each is put into a copy of the repository and the tests that import
-its module run there, then, if nothing failed, those that import a module that imports it (for queue/ the power-cut
-tests too). A survivor is a hole in the tests or a change without effect: tests/mutation/survivors.md says which.
+Draws mutants by the seed until the time is over. Each is put into a copy of the repository, and the tests that run its
+line run there, the nearest and quickest first, until one fails. A survivor is a hole in the tests or a change without
+effect: tests/mutation/survivors.md says which. Which tests run a line is measured first; that time is not counted.
 """
 
 import argparse
+import compileall
+import multiprocessing
 import os
+import py_compile
 import random
-import subprocess
 import sys
-import threading
 import time
+from contextlib import ExitStack
+from multiprocessing.pool import Pool
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parent.parent / "measure"))
 
-from copied_tree import REPOSITORY, copied_tree
+from copied_tree import copied_tree
+from forked_tests import PASSED, Chosen, preload, run_pytest
 from mutants import Mutant, mutants_of
+from which_tests import Tests, measure
 
 PACKAGES = ["queue", "wire", "control"]
-LIMIT_S = 90  # for one mutant's tests; longer means that it hangs, and that is noticed too
+WORKERS = 2
+TEST_LIMIT_S = 10  # one test: longer means that it hangs, and that is noticed too
 
 
-def _importers(texts: dict[str, str], module: str) -> list[str]:
-    """The files that import this module."""
-    package, _, name = module.rpartition(".")
-
-    def imports(text: str) -> bool:
-        return f"from {module} import" in text or any(
-            line.startswith(f"from {package} import") and name in line for line in text.splitlines()
-        )
-
-    return sorted(path for path, text in texts.items() if imports(text))
+def name_of(path: str, mutant: Mutant) -> str:
+    """How a mutant is called in lists."""
+    return f"{path}:{mutant.line}: {mutant.what}"
 
 
-class Tests:
-    """Which tests run for a module."""
+class Verdict:
+    """What the tests said of a mutant. `by`: the test that failed, or how it ended otherwise; empty: it survived."""
 
-    def __init__(self) -> None:
-        self._sources = self._read("src/notqmail", "**/*.py")
-        self._tests = {**self._read("tests/unit", "test_*.py"), **self._read("tests/property", "test_*.py")}
+    def __init__(self, path: str, mutant: Mutant, asked: int, by: str) -> None:
+        self.name, self.asked, self.by = name_of(path, mutant), asked, by
 
-    @staticmethod
-    def _read(directory: str, pattern: str) -> dict[str, str]:
-        files = sorted((REPOSITORY / directory).glob(pattern))
-        return {str(file.relative_to(REPOSITORY)): file.read_text() for file in files}
-
-    def stages(self, path: str) -> list[list[str]]:
-        """The near ones, then the others."""
-        module = path.removeprefix("src/").removesuffix(".py").replace("/", ".")
-        near = _importers(self._tests, module)
-        far: set[str] = set()
-        for source in _importers(self._sources, module):
-            far |= set(_importers(self._tests, source.removeprefix("src/").removesuffix(".py").replace("/", ".")))
-        if "/queue/" in path:
-            far |= {"tests/crash/test_submit_power_cuts.py", "tests/crash/test_life_power_cuts.py"}
-        return [tests for tests in (near, sorted(far - set(near))) if tests]
+    def line(self) -> str:
+        """For the result file."""
+        return f"killed {self.name} by {self.by}" if self.by else f"survived {self.name} ({self.asked} tests)"
 
 
-def survives(copy: Path, path: str, mutant: Mutant, stages: list[list[str]]) -> bool:
-    """Whether no test minds it."""
-    target = copy / path
-    original = target.read_text()
-    target.write_text(mutant.text)
-    environment = {**os.environ, "PYTHONPATH": str(copy / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "timeout=40"]
-    try:
-        for tests in stages:
-            command = [sys.executable, "-m", "pytest", *options, *tests]
-            try:
-                done = subprocess.run(
-                    command, cwd=copy, env=environment, capture_output=True, timeout=LIMIT_S, check=False
-                )
-            except subprocess.TimeoutExpired:
-                return False
-            if done.returncode:
-                return False
-        return True
-    finally:
-        target.write_text(original)
+class Worker:
+    """One of the processes: a copy of the repository, in which mutants are put one after the other."""
+
+    def __init__(self, copy: Path, tests: Tests, until_s: float) -> None:
+        self._copy, self._tests, self._until_s = copy, tests, until_s
+
+    def try_one(self, path: str, mutant: Mutant) -> Verdict | None:
+        """None when the time is over."""
+        if time.monotonic() > self._until_s:
+            return None
+        stages = self._tests.for_place(path, mutant.place)
+        target = self._copy / path
+        original = target.read_text()
+        target.write_text(mutant.text)
+        try:
+            by = next(filter(None, map(self._killer, stages)), "")
+            return Verdict(path, mutant, sum(map(len, stages)), by)
+        finally:
+            target.write_text(original)
+
+    def _killer(self, tests: list[str]) -> str:
+        """The first of these that fails."""
+        said = self._copy.parent / "failed"
+        said.unlink(missing_ok=True)
+        files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
+        limit_s = 30 + 4 * sum(self._tests.seconds[test] for test in tests)
+        options = ["-x", "-o", f"timeout={TEST_LIMIT_S}", *files]
+        code = run_pytest(self._copy, options, Chosen(tests, said), limit_s)
+        if said.exists():
+            return "" if said.read_text() == PASSED else said.read_text()
+        return "taking too long" if code is None else f"exit code {code}"  # it cannot even be imported, or worse
 
 
-class Count:
-    """What came out, for both threads."""
-
-    def __init__(self, drawn: list[tuple[str, Mutant]], until_s: float) -> None:
-        self.drawn, self.until_s, self.lock = drawn, until_s, threading.Lock()
-        self.killed, self.survivors = 0, list[str]()
-
-    def next(self) -> tuple[str, Mutant] | None:
-        with self.lock:
-            return self.drawn.pop(0) if self.drawn and time.monotonic() < self.until_s else None
+_worker: Worker | None = None
 
 
-def work(count: Count, tests: Tests) -> None:
-    """One thread: mutants in its own copy until there are no more."""
-    with copied_tree("notqmail-mutants-") as copy:
-        while (found := count.next()) is not None:
-            path, mutant = found
-            alive = survives(copy, path, mutant, tests.stages(path))
-            with count.lock:
-                if alive:
-                    count.survivors.append(f"{path}:{mutant.line}: {mutant.what}")
-                    print("survived", count.survivors[-1], flush=True)
-                else:
-                    count.killed += 1
+def _begin(copies: "multiprocessing.Queue[Path]", tests: Tests, until_s: float) -> None:
+    global _worker
+    _worker = Worker(copies.get(), tests, until_s)
+
+
+def _try(job: tuple[str, Mutant]) -> Verdict | None:
+    assert _worker is not None
+    return _worker.try_one(*job)
+
+
+def _population(copy: Path, only: str) -> list[tuple[str, Mutant]]:
+    return [
+        (str(file.relative_to(copy)), mutant)
+        for package in PACKAGES
+        for file in sorted((copy / "src" / "notqmail" / package).glob("*.py"))
+        if only in str(file)
+        for mutant in mutants_of(file.read_text())
+    ]
+
+
+def _survivors(result: str) -> set[str]:
+    """Those that a result file names."""
+    with open(result) as file:
+        return {line.split(" ", 1)[1].rpartition(" (")[0] for line in file if line.startswith("survived ")}
+
+
+def _measured(copies: list[Path]) -> Tests:
+    """Both measuring runs at once; then the libraries that they needed are loaded here."""
+    with Pool(2) as pool:
+        recorded = pool.apply_async(measure, (copies[0],), {"lines": True})
+        timed = pool.apply_async(measure, (copies[1],), {"lines": False})
+        results = recorded.get(), timed.get()
+    assert isinstance(results[1]["modules"], list)
+    preload(results[1]["modules"])
+    files = sorted(file for top in ("src", "tests") for file in (copies[0] / top).glob("**/*.py"))
+    return Tests(*results, {str(file.relative_to(copies[0])): file.read_text() for file in files})
+
+
+def _compiled(copy: Path) -> None:
+    """A changed source is compiled anew even when its time and size are the old ones."""
+    compileall.compile_dir(copy / "src", quiet=1, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)
+
+
+def _seconds(text: str) -> float:
+    return float("inf") if text == "all" else float(text)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--seconds", type=_seconds, default=300.0, help="or: all")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="a part of the path")
+    parser.add_argument("--result", default=os.devnull, help="a file: a line for each mutant tried")
+    parser.add_argument("--again", default="", help="a result file: only what survived there")
     asked = parser.parse_args()
-    everything = [
-        (str(file.relative_to(REPOSITORY)), mutant)
-        for package in PACKAGES
-        for file in sorted((REPOSITORY / "src" / "notqmail" / package).glob("*.py"))
-        if asked.only in str(file)
-        for mutant in mutants_of(file.read_text())
-    ]
-    drawn = random.Random(asked.seed).sample(everything, len(everything))
-    count = Count(drawn, time.monotonic() + asked.seconds)
-    tests = Tests()
-    threads = [threading.Thread(target=work, args=(count, tests)) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    tried = count.killed + len(count.survivors)
-    print(f"seed {asked.seed}: {tried} of {len(everything)} mutants tried, {count.killed} killed,", end=" ")
-    print(f"{len(count.survivors)} survived")
+    again = _survivors(asked.again) if asked.again else None
+    with ExitStack() as stack, open(asked.result, "w") as result:
+        copies = [stack.enter_context(copied_tree("notqmail-mutants-")) for _ in range(WORKERS)]
+        for copy in copies:
+            _compiled(copy)
+        everything = [one for one in _population(copies[0], asked.only) if again is None or name_of(*one) in again]
+        drawn = random.Random(asked.seed).sample(everything, len(everything))
+        tests = _measured(copies)
+        assert tests.seconds, "no test passes"
+        print(f"{len(tests.seconds)} tests are asked; not these, which failed or were skipped: {tests.left_out}")
+        free: multiprocessing.Queue[Path] = multiprocessing.Queue()
+        for copy in copies:
+            free.put(copy)
+        tried, survived = 0, 0
+        with Pool(WORKERS, _begin, (free, tests, time.monotonic() + asked.seconds)) as pool:
+            for verdict in filter(None, pool.imap(_try, drawn)):
+                tried += 1
+                survived += not verdict.by
+                print(verdict.line(), file=result, flush=True)
+                if not verdict.by:
+                    print(verdict.line(), flush=True)
+    print(f"seed {asked.seed}: {tried} of {len(everything)} mutants tried,", end=" ")
+    print(f"{tried - survived} killed, {survived} survived")
     return 0
 
 

@@ -166,6 +166,14 @@ def test_what_cannot_be_looked_at_is_exit_111_and_said(place: Path, capsys: pyte
     assert not (home / "run").exists()
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")
+def test_a_closed_program_is_named_with_who_may(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = lay_home(place / "h", NOTQMAIL)
+    (home / "bin" / "qmail-send").chmod(0o111)
+    assert adopt(home) == 111
+    assert capsys.readouterr().err == f"notqmail: {home}/bin/qmail-send: Permission denied (root may)\n"
+
+
 # ── bin/ ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -3,15 +3,18 @@
 import fcntl
 import os
 import socket
+import sys
 from pathlib import Path
 
 import pytest
 
+from notqmail.admin.queue_command import Progress
 from notqmail.admin.queue_guard import Guard, InUse, is_running
 from notqmail.admin.queue_show import as_text, summarize
 from notqmail.queue.layout import create_queue, split_path
 from notqmail.testing.fake_disk import FakeDisk
 from notqmail.unix.accounts import GROUPS, USERS, Accounts
+from notqmail.unix.clock import Clock
 
 NOW_S = 1_000_000
 ME = Accounts(True, dict.fromkeys(USERS, os.geteuid()), dict.fromkeys(GROUPS, os.getegid()))
@@ -152,3 +155,41 @@ def test_asking_whether_it_runs_leaves_the_lock_alone(home: Path) -> None:
         os.close(fifo)
     (home / "queue/lock/trigger").unlink()
     assert not is_running(bytes(home))
+
+
+class Terminal:
+    """Where lines go that a person sees."""
+
+    def __init__(self, *, is_terminal: bool) -> None:
+        self.text, self._is_terminal = "", is_terminal
+
+    def isatty(self) -> bool:
+        return self._is_terminal
+
+    def write(self, text: str) -> None:
+        self.text += text
+
+
+class SteppingClock(Clock):
+    """Each look at it is a tenth of a second later."""
+
+    __slots__ = ("steady",)
+
+    def __init__(self) -> None:
+        self.steady = 0.0
+
+    def steady_s(self) -> float:
+        self.steady += 0.1
+        return self.steady
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_long_work_says_a_line_a_second_on_a_terminal_alone(is_terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal(is_terminal=is_terminal)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    progress = Progress(SteppingClock(), "files")
+    for _ in range(64 * 30):
+        progress()
+    lines = terminal.text.splitlines()
+    assert 2 <= len(lines) <= 3 if is_terminal else lines == []
+    assert all(line.startswith("notqmail: files: ") for line in lines)

@@ -3,6 +3,8 @@
 notqmail init [HOME]               make a home, or complete one
 notqmail run                       the whole mail system in the foreground
 notqmail ledger [HOME]             what was accepted, and what became of it
+notqmail queue [check|split ...]   what waits; what is wrong in a queue, and its repair
+notqmail adopt [HOME]              what would become of a C installation; makes it ours, hands it back
 notqmail launcher PROGRAM PATH     one of our programs, for an installation of another kind
 """
 
@@ -11,7 +13,7 @@ import os
 import sys
 
 from notqmail import __version__
-from notqmail.admin import launchers, ledger, new_home, run_command
+from notqmail.admin import adopt, launchers, ledger, new_home, queue_command, run_command
 from notqmail.admin.settings import DEFAULT_HOST
 from notqmail.unix.accounts import MissingAccount, is_single_user
 
@@ -71,6 +73,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     books.add_argument("home", nargs="?", default=os.environ.get("QMAILHOME", "./var"), metavar="HOME")
     books.set_defaults(command=_ledger)
+
+    queue_command.add_parser(commands)
+
+    adoption = commands.add_parser(
+        "adopt", help="look at a C installation: what would become of it; --apply makes it ours, --undo hands it back"
+    )
+    adopt.add_arguments(adoption)
 
     launcher = commands.add_parser("launcher", help="write the launcher of one program")
     launcher.add_argument(

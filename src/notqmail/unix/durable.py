@@ -2,7 +2,7 @@
 
 `Disk` is the machine's; `notqmail.testing.fake_disk.FakeDisk` is the same interface with a memory that forgets
 what was not synced, and the crash tests cut its power at every step. Nothing else in the package calls fsync,
-link or rename, but for what is appended to an mbox under its lock (deliver/mailboxes.py) and a resident's own socket.
+link or rename, but for a resident's own socket.
 
 What may be relied on after a crash: the *content* of a file whose path was in a `sync` that returned, and the
 *entries* (names made and removed) of a directory whose path was. Nothing else, in no order. POSIX says so, and
@@ -88,6 +88,10 @@ class Disk:
         except WriteFailed:
             _cut_back(self._at(path), before.size if before is not None else 0)
             raise
+
+    def open_shared(self, path: bytes, mode: int = 0o600) -> "SharedFile":
+        """Opens a file for appending under a lock, made when missing: an mbox. Raises OSError."""
+        return SharedFile(self._at(path), mode)
 
     def write_at(self, path: bytes, offset: int, data: bytes) -> None:
         """Overwrites bytes of an existing file in place. Raises OSError, WriteFailed."""
@@ -189,6 +193,73 @@ def _cut_back(place: bytes, size: int) -> None:
         os.truncate(place, size)
     except OSError:
         pass  # no regular file, or a disk too broken for it: the caller hears of the write that failed
+
+
+class SharedFile:
+    """A file that other programs append to as well, under flock(2), open for appending. `is_new`: we have made it."""
+
+    __slots__ = ("_descriptor", "_place", "is_new")
+
+    def __init__(self, place: bytes, mode: int) -> None:
+        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_APPEND | os.O_CLOEXEC  # a FIFO without a reader must not hold us
+        self._place, self.is_new = place, False
+        try:
+            self._descriptor = os.open(place, flags)
+        except FileNotFoundError:
+            self._descriptor, self.is_new = os.open(place, flags | os.O_CREAT, mode), True
+
+    def lock(self) -> None:
+        """Waits until nobody else has it. Raises OSError where the file system knows no locks."""
+        import fcntl  # who appends to an mbox needs it, and nobody else of those who come here
+
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+
+    def end(self) -> tuple[int, bytes]:
+        """The size in bytes and the last two of them: fewer where there are not two, or we may not read, or this is
+        no regular file.
+        """
+        found = os.fstat(self._descriptor)
+        if not stat.S_ISREG(found.st_mode) or not found.st_size:
+            return 0, b""
+        return found.st_size, self._last_bytes(found)
+
+    def _last_bytes(self, ours: os.stat_result) -> bytes:
+        # A second descriptor: one that reads as well could not be had for a file that we may only write, and on a
+        # FIFO would hide that nobody reads. The name may be another file's by now.
+        try:
+            descriptor = os.open(self._place, _READ)
+        except OSError:
+            return b""
+        try:
+            if not os.path.samestat(os.fstat(descriptor), ours):
+                return b""
+            return os.pread(descriptor, 2, max(0, ours.st_size - 2))
+        except OSError:
+            return b""
+        finally:
+            os.close(descriptor)
+
+    def write(self, data: "Bytes") -> None:
+        """Adds to the end. Raises WriteFailed (a part may then be there)."""
+        _write(self._descriptor, data)
+
+    def sync(self) -> None:
+        """Returns when the content is on the disk. Raises WriteFailed."""
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise WriteFailed(error.errno, error.strerror) from error
+
+    def cut_back(self, size: int) -> None:
+        """Takes back what was added, as far as that is possible."""
+        try:
+            os.ftruncate(self._descriptor, size)
+        except OSError:
+            pass  # no regular file, or a disk too broken for it: the caller hears of the write that failed
+
+    def close(self) -> None:
+        """Gives up the lock too."""
+        os.close(self._descriptor)
 
 
 class AnyPlaceDisk(Disk):
