@@ -139,8 +139,7 @@ def test_a_module_fits_into_a_reader_s_head(source: Path) -> None:
 
 def test_only_the_durable_seam_makes_things_durable() -> None:
     """FakeDisk can only cut the power where it is asked."""
-    # mailboxes: an mbox is synced through the descriptor that holds its lock; launchers: nothing of a message's way.
-    allowed = {"unix/durable.py", "admin/launchers.py", "deliver/mailboxes.py"}
+    allowed = {"unix/durable.py", "admin/launchers.py"}  # launchers: nothing of a message's way
     found = {
         str(path.relative_to(REPOSITORY / "src" / "notqmail"))
         for path in SOURCES
