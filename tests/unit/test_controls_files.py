@@ -103,3 +103,14 @@ def test_a_file_that_is_there_and_cannot_be_read_is_no_default(tmp_path: Path) -
     (tmp_path / "control" / "loop").symlink_to("loop")
     with pytest.raises(Unreadable):
         control_reader(os.fsencode(tmp_path))("loop")
+
+
+def test_a_fifo_in_the_place_of_a_control_file_holds_nobody_up(tmp_path: Path) -> None:
+    (tmp_path / "control").mkdir()
+    os.mkfifo(tmp_path / "control" / "me")
+    read = control_reader(os.fsencode(tmp_path))
+    assert read("me") == b"", "nobody writes: it is empty, as for qmail"
+    writer = os.open(tmp_path / "control" / "me", os.O_RDWR)
+    with pytest.raises(Unreadable, match="me: somebody still writes it"):
+        read("me")
+    os.close(writer)

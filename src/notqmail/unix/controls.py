@@ -4,6 +4,7 @@ A missing file is None: the caller has a default. A file that is there and canno
 which each program turns into its own temporary failure: a mail server must not guess its settings.
 """
 
+import errno
 import os
 
 TYPE_CHECKING = False
@@ -29,11 +30,21 @@ def control_reader(home: bytes) -> "ReadControl":
 
     def read(name: str) -> bytes | None:
         try:
-            with open(os.path.join(home, b"control", name.encode()), "rb", buffering=0) as file:
-                return file.readall()
+            with open(
+                os.path.join(home, b"control", name.encode()), "rb", buffering=0, opener=_without_waiting
+            ) as file:
+                content: bytes | None = file.readall()
+                if content is None:
+                    raise BlockingIOError(errno.EAGAIN, "somebody still writes it")
+                return content
         except FileNotFoundError:
             return None
         except OSError as error:
             raise Unreadable(name, error) from error
 
     return read
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """As qmail opens control files: a FIFO that stands there holds nobody up."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
