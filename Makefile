@@ -23,7 +23,7 @@ help:
 	@echo 'make run     the whole mail system here, as you: SMTP on $(SMTP), mail in $(MAILHOME)/Maildir; Ctrl-C stops it'
 	@echo 'make test    all tests (installs what they need, Debian packages included; DEBIAN=no: without those)'
 	@echo 'make check   format, lint, types, import floors, man pages, documents'
-	@echo 'make crash   the power-cut tests alone'
+	@echo 'make crash   the power-cut tests alone, more of each, with their figures; SURVIVORS=1000'
 	@echo 'make chaos   kills, stops and full disks under load, then every message audited; SECONDS=300 SEED=7 (and so on)'
 	@echo 'make simulate  days of traffic and trouble in simulated time, seed after seed; SECONDS=600 SEED=1 DAYS=3 (and so on)'
 	@echo 'make fuzz    every parser and session with new hostile input, SECONDS=600'
@@ -39,7 +39,7 @@ test: debian
 	@python=$$($(SETUP) test) && exec "$$python" -m pytest $(PYTEST)
 
 crash:
-	@python=$$($(SETUP) test) && exec "$$python" -m pytest $(PYTEST) tests/crash
+	@python=$$($(SETUP) test) && SURVIVORS=$(or $(SURVIVORS),1000) exec "$$python" -m pytest $(PYTEST) tests/crash
 
 chaos: debian
 	@python=$$($(SETUP) test) && exec "$$python" tests/chaos/run.py --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
