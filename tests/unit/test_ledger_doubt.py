@@ -73,7 +73,7 @@ class Desk:
 
     def attempt(self, channel: bytes, offset: int = 0, number: int = 5) -> Attempt:
         self._count += 1
-        job = Job(number, Channel(channel, 1, -1, -1), b"s@x", 0, b"", dying=False)
+        job = Job(number, Channel(channel, 1, -1, -1), b"s@x", 0, b"")
         self.books.begun(number)
         return Attempt(self._count, job, offset, b"r@y")
 

@@ -20,6 +20,7 @@ from notqmail.deliver.mailboxes import (
 )
 from notqmail.testing.disk_models import OrderedModel, StrictModel
 from notqmail.testing.fake_disk import FakeDisk, PowerCut
+from notqmail.unix import durable
 from notqmail.unix.durable import AnyPlaceDisk, Disk, WriteFailed
 
 CLOCK = SimpleNamespace(now_us=lambda: 1_795_365_569_000_042)
@@ -377,3 +378,30 @@ def test_the_real_disk_takes_a_maildir_message(tmp_path, message):
     [path] = (tmp_path / "new").iterdir()
     assert path.read_bytes() == TOP + b"x\n"
     assert path.stat().st_mode & 0o777 == 0o600 and path.stat().st_nlink == 1
+
+
+def test_who_waited_for_an_mbox_that_was_replaced_meanwhile_writes_to_the_new_one(tmp_path, message, monkeypatch):
+    """maildir2mbox puts a new file in its place under the lock: what went to the old one would be lost."""
+    path = tmp_path / "Mailbox"
+    path.write_bytes(b"")
+    lock, replaced = durable.SharedFile.lock, []
+
+    def lock_of_one_who_replaces(self):
+        lock(self)
+        if not replaced:
+            (tmp_path / "new").write_bytes(b"From old\n\nkept\n\n")
+            (tmp_path / "new").rename(path)
+            replaced.append(True)
+
+    monkeypatch.setattr(durable.SharedFile, "lock", lock_of_one_who_replaces)
+    deliver_mbox(bytes(path), b"From s\n", message(b"x\n\nnew\n"), Disk())
+    assert path.read_bytes() == b"From old\n\nkept\n\nFrom s\nx\n\nnew\n\n"
+
+
+def test_an_mbox_that_is_replaced_again_and_again_puts_the_mail_off(tmp_path, message, monkeypatch):
+    path = tmp_path / "Mailbox"
+    monkeypatch.setattr(durable.SharedFile, "lock", lambda self: path.unlink())
+    with pytest.raises(DeliveryFailed) as failed:
+        deliver_mbox(bytes(path), b"From s\n", message(b"x\n"), Disk())
+    assert failed.value.text.endswith(b" is replaced again and again. (#4.2.1)")
+    assert not path.exists()

@@ -24,6 +24,9 @@ ENVIRON = {b"QMAILNAME": b"N", b"NAME": b"M", b"QMAILHOST": b"h", b"MAILHOST": b
         ([b"-i", b"-f", b"a@b", b"x@y"], [b"-a", b"-f", b"a@b", b"--", b"x@y"]),  # git send-email
         ([b"-t", b"-i"], [b"-H", b"--"]),  # PHP
         ([b"-bm", b"-v", b"-m", b"-x", b"-eX", b"-pA:b", b"-Eany", b"-J", b"x"], [b"-a", b"--", b"x"]),
+        ([b"-f", b"<>", b"x"], [b"-a", b"-f", b"", b"--", b"x"]),
+        ([b"-f<a@b>", b"x"], [b"-a", b"-f", b"a@b", b"--", b"x"]),
+        ([b"-f<a@b", b"x"], [b"-a", b"-f", b"<a@b", b"--", b"x"]),
         ([b"-i", b"-r", b"a@b", b"x"], [b"-a", b"-f", b"a@b", b"--", b"x"]),  # old mailx
         ([b"-G", b"-U", b"-n", b"-Ltag", b"-h5", b"-Venv", b"-Oa=b", b"-Am", b"x"], [b"-a", b"--", b"x"]),
     ],

@@ -8,6 +8,7 @@ run in a short-lived child as qmailp, as in C, and their answers live for a seco
 One thread, one poll loop, nothing in it waits for a worker.
 """
 
+import fcntl  # noqa: F401 - and so on: what a worker needs it must have before it gives up the right to read it
 import gc
 import os
 import select
@@ -18,7 +19,7 @@ from notqmail.deliver.crew import LOOK_ROUND_S, Crew
 from notqmail.deliver.lspawn_children import ProgramChoice, Settings, start_getpw
 from notqmail.deliver.spawn import Refused, Slots, open_message, split_recipient
 from notqmail.deliver.worker_link import CRASHED, Job
-from notqmail.queue import client as _queue_client  # noqa: F401 - so that no worker's child has to import it
+from notqmail.queue import client as _queue_client  # noqa: F401
 from notqmail.unix.processes import write_all
 from notqmail.wire.reports import Report, permanent, success, temporary
 from notqmail.wire.spawn_link import SPAWN_SLOTS, CommandReader, Delivery, encode_report

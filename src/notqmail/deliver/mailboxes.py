@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from notqmail.unix.durable import SharedFile
 
 CHUNK_BYTES = 65_536
+_NAME_TRIES = 20  # times that an mbox may be replaced while we wait for its lock
 LOCK_WAIT_S = 30.0
 MAILDIR_WAIT_S = 86_400.0
 _NAME_TRIES = 3
@@ -248,15 +249,18 @@ def deliver_mbox(path: bytes, top: bytes, message: Message, disk: Disk, *, lock_
     Returns whether the file had ended in the middle of a line: what some crash has cut short there stays, and is now
     separated from this message.
     """
-    try:
-        file = disk.open_shared(path)
-    except OSError as error:
-        raise DeliveryFailed(b"Unable to open %b: %b. (#4.2.1)" % (path, error_text(error))) from error
-    try:
-        locked = _lock(file, lock_wait_s)
-        return _append(file, path, top, message, disk, locked=locked)
-    finally:
-        file.close()
+    for _ in range(_NAME_TRIES):
+        try:
+            file = disk.open_shared(path)
+        except OSError as error:
+            raise DeliveryFailed(b"Unable to open %b: %b. (#4.2.1)" % (path, error_text(error))) from error
+        try:
+            locked = _lock(file, lock_wait_s)
+            if file.has_its_name():
+                return _append(file, path, top, message, disk, locked=locked)
+        finally:
+            file.close()
+    raise DeliveryFailed(b"%b is replaced again and again. (#4.2.1)" % path)
 
 
 def _lock(file: "SharedFile", wait_s: float) -> bool:

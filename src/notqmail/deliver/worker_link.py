@@ -1,8 +1,8 @@
 """What qmail-lspawn says to a worker and what the worker answers: packets on a Unix socket (SOCK_SEQPACKET).
 
-To the worker: `count`, that many slots (two bytes each), then the eight fields of each job, each ended by NUL; the message
-files come along as descriptors, in the same order. Back: for each finished job slot, exit status (-1: killed by a
-signal), length, output. A program of the worker's user might get hold of the worker, so qmail-lspawn believes a
+To the worker: `count`, that many slots (two bytes each), then the eight fields of each job, each ended by NUL; the
+message files come along as descriptors, in the same order. Back: for each finished job slot, exit status (-1: killed
+by a signal), length, output. A program of the worker's user might get hold of the worker, so qmail-lspawn believes a
 packet no more than it would a delivery: only slots this worker was given, only so many bytes.
 """
 

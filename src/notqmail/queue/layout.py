@@ -12,8 +12,10 @@ The legal states of a message (+ there, - not, ? either):
     S4      +    ?    +    ?    ?     ?      ?     accepted; but for mess and todo all is redone from scratch
     S5      +    -    -    +    ?     ?      ?     preprocessed
 
-After a power cut while a message ends, S2 may still show local, remote or bounce: without info and todo nobody looks
-at them, and they are removed with, or before, the message file (QueueStore.forget_leftovers).
+After a power cut mail that C's qmail-queue accepted may show intd again in S3 or S5, and S3 local, remote and bounce:
+nobody looks at them then, and they go with the message. After one while a message ends, S2 may still show local, remote
+or bounce: without info and todo nobody looks at them, and they are removed with, or before, the message file
+(QueueStore.forget_leftovers).
 """
 
 import os

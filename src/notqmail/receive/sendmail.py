@@ -62,7 +62,7 @@ def sendmail_command(name: bytes, words: "Sequence[bytes]", environ: "Mapping[by
             if letter == b"t":
                 from_header = True
             elif letter in b"fr":
-                sender = value
+                sender = _bare(value)
             elif letter == b"F":
                 environ[b"MAILNAME"] = value
             elif letter == b"b" and value[:1] != b"m":
@@ -87,6 +87,11 @@ def _other_mode(mode: bytes, environ: "dict[bytes, bytes]") -> Command:
     if mode != b"s":
         raise Refused(USAGE.encode())
     return Command(SMTPD, (), environ if b"PROTO" in environ else {**environ, **_LOCAL_CLIENT})
+
+
+def _bare(sender: bytes) -> bytes:
+    """Without the brackets of `-f <>`, the way other sendmails let a bounce be asked for; qmail-inject wants none."""
+    return sender[1:-1] if sender[:1] == b"<" and sender[-1:] == b">" else sender
 
 
 def _follow_sender(environ: "dict[bytes, bytes]", sender: bytes) -> None:

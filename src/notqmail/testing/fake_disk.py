@@ -255,6 +255,10 @@ class FakeSharedFile:
     def lock(self) -> None:
         """As SharedFile.lock."""
 
+    def has_its_name(self) -> bool:
+        """As SharedFile.has_its_name: nobody else is there to take it."""
+        return True
+
     def end(self) -> tuple[int, bytes]:
         """As SharedFile.end."""
         content = self._disk.read(self._path)

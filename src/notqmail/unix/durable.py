@@ -214,6 +214,15 @@ class SharedFile:
 
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
 
+    def has_its_name(self) -> bool:
+        """Whether the name is still this file's: who rewrites an mbox puts a new one in its place, under the lock."""
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), os.stat(self._place))
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True  # nobody can say; as before there was a question
+
     def end(self) -> tuple[int, bytes]:
         """The size in bytes and the last two of them: fewer where there are not two, or we may not read, or this is
         no regular file.
