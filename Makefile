@@ -10,7 +10,8 @@ MAILHOME ?= var
 PYTEST ?= -n 2
 DEBIAN ?= yes
 
-TEST_PACKAGES = swaks postfix ucspi-tcp s-nail msmtp strace mandoc groff-base fetchmail getmail6 mutt procmail maildrop dovecot-core
+TEST_PACKAGES = swaks postfix ucspi-tcp s-nail msmtp strace mandoc groff-base fetchmail getmail6 mutt procmail maildrop dovecot-core \
+                daemontools runit s6 git-email libmailtools-perl
 MAN_PAGES = $(wildcard man/*.[1578])
 
 # Each recipe that needs an interpreter asks the set-up script for it; that is quick once the set-up is done.
