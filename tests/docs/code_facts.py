@@ -1,15 +1,17 @@
-"""What a program's code says of its surroundings: control files, environment variables, exit codes. See reached_code.py."""
+"""What a program's code says of its surroundings: control files, environment variables, exit codes (reached_code.py)."""
 
 import ast
 import re
 from collections.abc import Iterator
 
-from reached_code import Node, modules, named_in, pieces, reached, resolve, trees
+from reached_code import Node, named_in, pieces, reached, trees
 
-# Calls that read a variable without naming it.
+# Calls that read a variable without naming it; `search_path=True` (unix.processes) is another.
 IMPLIED = {"execvpe": "PATH", "execvp": "PATH", "posix_spawnp": "PATH", "localtime": "TZ"}
 VARIABLE = r"_?[A-Z][A-Z0-9_]+"
-ENDS = ("Leaving", "Refused", "Stopped", "Failed", "_exit", "exit", "SystemExit")  # what carries an exit code outwards
+# Here os._exit ends a process that was forked, whose code its parent makes something else of.
+CHILDREN = ("admin.children", "deliver.lspawn_children", "deliver.worker", "queue.ledger_apart", "receive.queue_copies",
+            "unix.mains", "unix.processes")  # fmt: skip
 
 
 def text_of(piece: ast.AST | None) -> str | None:
@@ -46,8 +48,15 @@ def _keys(piece: ast.AST) -> list[ast.expr | None]:
 def variables(nodes: frozenset[Node]) -> set[str]:
     """The variables that are read or set there as such. (A name in a table of names is not seen: see `texts`.)"""
     found = {text for _, piece in pieces(nodes) for key in _keys(piece) if (text := text_of(key)) is not None}
-    called = {piece.attr for _, piece in pieces(nodes) if isinstance(piece, ast.Attribute)}
-    return {text for text in found if re.fullmatch(VARIABLE, text)} | {IMPLIED[name] for name in called & set(IMPLIED)}
+    return {text for text in found if re.fullmatch(VARIABLE, text)} | set(_implied(nodes))
+
+
+def _implied(nodes: frozenset[Node]) -> Iterator[str]:
+    for module, piece in pieces(nodes):
+        if isinstance(piece, ast.Attribute) and piece.attr in IMPLIED and module != "notqmail.unix.processes":
+            yield IMPLIED[piece.attr]
+        if isinstance(piece, ast.keyword) and piece.arg == "search_path":
+            yield "PATH"
 
 
 def control_files(nodes: frozenset[Node]) -> set[str]:
@@ -68,15 +77,41 @@ def control_files(nodes: frozenset[Node]) -> set[str]:
     return found
 
 
-class ExitCodes:
-    """The exit codes of a program, as far as they can be read off its text: what `main` returns, what ends it on the way,
-    and `uncaught`, what `start` makes of a failure that nobody expected."""
+def _value_of(name: str, statement: ast.stmt) -> ast.expr | None:
+    """What `name` becomes in an assignment, also in one of several names to as many values."""
+    if not isinstance(statement, (ast.Assign, ast.AnnAssign)) or statement.value is None:
+        return None
+    target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
+    if isinstance(target, ast.Tuple) and isinstance(statement.value, ast.Tuple):
+        pairs = zip(target.elts, statement.value.elts, strict=True)
+        return next(value for each, value in pairs if isinstance(each, ast.Name) and each.id == name)
+    return statement.value
 
-    def __init__(self, module: str) -> None:
-        self._nodes = reached(module, "main", "start")
+
+def _functions(tree: ast.AST) -> Iterator[ast.AST]:
+    """A class's methods and what else is in it, each by itself; a function or a constant as it is."""
+    yield from tree.body if isinstance(tree, ast.ClassDef) else [tree]
+
+
+def _carries_a_code(tree: ast.AST) -> bool:
+    """Is this an exception made with an exit code?"""
+    if not isinstance(tree, ast.ClassDef) or "Exception" not in [ast.unparse(base) for base in tree.bases]:
+        return False
+    begin = next(
+        (method for method in tree.body if isinstance(method, ast.FunctionDef) and method.name == "__init__"), None
+    )
+    return begin is not None and any(argument.arg in ("code", "exit_code") for argument in begin.args.args)
+
+
+class ExitCodes:
+    """The exit codes of a program, as far as its text shows them: what `main` returns, what ends it on the way, and what
+    `start` makes of a failure that nobody expected. A command with subcommands has no `start`."""
+
+    def __init__(self, module: str, begin: str = "start") -> None:
+        self._nodes = reached(module, "main", begin)
         self._asked: set[tuple[str, str]] = set()
-        self.found = self._returned(module, "main") | set(self._ends())
-        self.uncaught = self._uncaught(module)
+        found = self._returned(module, "main") | set(self._ends()) | set(self._subcommands())
+        self.all = frozenset(found | ({self._uncaught(module)} if begin == "start" else set()))
 
     def _uncaught(self, module: str) -> int:
         for _, piece in pieces(frozenset({(module, "start")})):
@@ -85,17 +120,36 @@ class ExitCodes:
                 return code
         return 111
 
+    def _subcommands(self) -> Iterator[int]:
+        """What functions return that argparse is given: `set_defaults(command=...)`."""
+        for module, piece in pieces(self._nodes):
+            if isinstance(piece, ast.keyword) and piece.arg == "command":
+                for target in named_in(module, piece.value):
+                    yield from self._returned(*target)
+
     def _ends(self) -> Iterator[int]:
         """Codes in exceptions that carry one, and where the process is left at once."""
         for module, name in sorted(self._nodes):
-            for function in trees((module, name)):
-                for piece in ast.walk(function):
-                    if not isinstance(piece, ast.Call) or (module, name) == ("notqmail.unix.mains", "run"):
-                        continue
-                    called = piece.func.attr if isinstance(piece.func, ast.Attribute) else ast.unparse(piece.func)
-                    if called in ENDS:
-                        for argument in [*piece.args, *(word.value for word in piece.keywords)]:
+            for tree in trees((module, name)):
+                for function in _functions(tree):
+                    for piece in ast.walk(function):
+                        for argument in self._carried(module, piece):
                             yield from self._values(module, argument, function)
+
+    def _carried(self, module: str, piece: ast.AST) -> list[ast.expr]:
+        """Where this piece of syntax ends the program, or says with what it will: the expressions for the code."""
+        if isinstance(piece, ast.Assign) and any(
+            isinstance(target, ast.Attribute) and target.attr == "exit_code" for target in piece.targets
+        ):
+            return [piece.value]
+        if not isinstance(piece, ast.Call):
+            return []
+        arguments = [*piece.args, *(word.value for word in piece.keywords)]
+        called = ast.unparse(piece.func)
+        if called == "sys.exit" or (called == "os._exit" and module.removeprefix("notqmail.") not in CHILDREN):
+            return arguments
+        target = next(named_in(module, piece.func), None)
+        return arguments if target is not None and any(map(_carries_a_code, trees(target))) else []
 
     def _returned(self, module: str, name: str) -> set[int]:
         """What the function of this name may return."""
@@ -146,13 +200,17 @@ class ExitCodes:
     def _called(self, module: str, call: ast.Call, function: ast.AST | None) -> set[int]:
         target = next(named_in(module, call.func), None)
         if isinstance(call.func, ast.Attribute) and call.func.attr == "get":  # a table with a default
-            return {value for each in (call.func.value, *call.args[1:]) for value in self._values(module, each, function)}
-        if target is not None and any(isinstance(tree, (ast.FunctionDef, ast.AsyncFunctionDef)) for tree in trees(target)):
-            passed = {  # functions and codes handed on: `choose(once=lambda: ...)`
+            return {
+                value for each in (call.func.value, *call.args[1:]) for value in self._values(module, each, function)
+            }
+        if target is not None and any(
+            isinstance(tree, (ast.FunctionDef, ast.AsyncFunctionDef)) for tree in trees(target)
+        ):
+            passed = {  # functions and codes handed on: `choose(once=lambda: ...)`, `converse(gone_code=1)`
                 value
-                for argument in [*call.args, *(word.value for word in call.keywords)]
-                for value in self._values(module, argument, function)
-                if isinstance(argument, (ast.Lambda, ast.Name))
+                for word in call.keywords
+                if isinstance(word.value, ast.Lambda) or (word.arg or "").endswith("_code")
+                for value in self._values(module, word.value, function)
             }
             return self._returned(*target) | passed
         if isinstance(call.func, ast.Attribute):
@@ -174,8 +232,8 @@ class ExitCodes:
     def _named(self, module: str, expression: ast.AST, name: str, function: ast.AST | None) -> set[int]:
         target = next(named_in(module, expression), None)
         if target is not None and target[1] == name:
-            values = [tree.value for tree in trees(target) if isinstance(tree, (ast.Assign, ast.AnnAssign)) and tree.value]
-            return {number for value in values for number in self._values(target[0], value, None)}
+            values = [_value_of(name, tree) for tree in trees(target)]
+            return {number for value in values if value for number in self._values(target[0], value, None)}
         found: set[int] = set()
         for piece in ast.walk(function) if function is not None and isinstance(expression, ast.Name) else ():
             if isinstance(piece, (ast.Assign, ast.AnnAssign)) and piece.value is not None:

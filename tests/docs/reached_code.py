@@ -1,7 +1,7 @@
 """What of our source a program can reach: its definitions, followed by name from `main` and `start`.
 
-Finer than imports, for a module may hold two faces: a node is a function, a class or a constant of a module, and an edge is
-a name in it. A class is one node, with all its methods. Imports within functions count; those for types do not.
+Finer than imports, for a module may hold two faces: a node is a function, a class or a constant of a module, and an
+edge is a name in it. A class is one node, with all its methods. Imports within functions count; those for types do not.
 """
 
 import ast

@@ -25,10 +25,6 @@ def name(path: Path) -> str:
     return str(path.relative_to(REPOSITORY))
 
 
-def all_sources() -> str:
-    return "\n".join(path.read_text() for path in SOURCES)
-
-
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name)
 def test_every_file_that_a_document_names_exists(document: Path) -> None:
     text = document.read_text()
@@ -61,54 +57,6 @@ def test_the_journey_names_every_chapter() -> None:
     text = (REPOSITORY / "docs" / "journey.md").read_text()
     for chapter in ("receive", "send", "deliver", "queue", "policy", "control", "message", "wire", "unix"):
         assert f"`src/notqmail/{chapter}/" in text, chapter
-
-
-def test_every_program_has_a_man_page_and_every_page_a_program() -> None:
-    pages = {path.stem for path in MAN_PAGES if path.suffix in (".1", ".8")}
-    assert pages - {"notqmail"} == set(program_names())
-
-
-def test_man_pages_have_the_sections_that_every_reader_looks_for() -> None:
-    lacking = {
-        f"{path.name}: {section}"
-        for path in MAN_PAGES
-        for section in ("NAME", "SYNOPSIS", "DESCRIPTION", "SEE ALSO")
-        if not re.search(rf'^\.SH "?{section}"?$', path.read_text(), re.MULTILINE)
-        and not (section == "SYNOPSIS" and path.suffix not in (".1", ".8"))
-    }
-    assert lacking == set()
-
-
-def man_text() -> str:
-    """All man pages without the backslashes that roff wants before hyphens."""
-    return "\n".join(path.read_text() for path in MAN_PAGES).replace("\\-", "-").replace("\\", "")
-
-
-def test_every_control_file_that_is_read_is_in_a_man_page() -> None:
-    read = set(re.findall(r"\bread(?:_control)?(?:,|\()\s*\"([a-z0-9.]+)\"", all_sources()))
-    read |= set(re.findall(r"control/([a-z][a-z.]+[a-z])\"", all_sources()))
-    assert len(read) > 20, "the pattern no longer finds how control files are read"
-    text = man_text()
-    assert {control for control in read if not re.search(rf"\b{re.escape(control)}\b", text)} == set()
-
-
-def test_every_control_file_in_a_man_page_is_known_to_the_code() -> None:
-    code = all_sources()
-    unknown = set()
-    for path in MAN_PAGES:
-        section = re.search(r'(?ms)^\.SH "?CONTROL FILES"?$(.*?)(?=^\.SH|\Z)', path.read_text())
-        for tag in re.findall(r"(?m)^\.TP.*\n\.(?:I|IR|B|BR) ([\w./\\-]+)", section[1] if section else ""):
-            control = tag.replace("\\", "").removeprefix("control/")
-            if not re.search(rf"[\"/]{re.escape(control)}\"", code):
-                unknown.add(f"{path.name}: {control}")
-    assert unknown == set()
-
-
-def test_every_environment_variable_that_is_read_is_in_a_man_page() -> None:
-    read = set(re.findall(r"environ\w*(?:\.get\(|\[)b?\"([A-Z][A-Z0-9_]+)\"", all_sources()))
-    assert len(read) > 10, "the pattern no longer finds how the environment is read"
-    text = man_text()
-    assert {variable for variable in read if not re.search(rf"\b{variable}\b", text)} == set()
 
 
 def test_decisions_have_numbers_of_their_own_and_a_status() -> None:
