@@ -16,6 +16,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 _IMAGE_BYTES = 2 * 1024**3
+_INODE_BYTES = 256
+_OTHER_FILES = 100_000  # besides the many: everything else of two homes
+_LEAVE_BYTES = 5 * 1024**3  # of the machine's own disk
 
 
 def mounted(directory: Path) -> tuple[str, str]:
@@ -89,6 +92,58 @@ def _image(base: Path) -> Iterator[Path]:
         yield mount_point
     finally:
         _unmount(mount_point)
+
+
+class Room:
+    """A place for very many files. `forgets` says whether what was read of it can be made to leave memory."""
+
+    def __init__(self, directory: Path, image: Path | None) -> None:
+        self.directory, self._image = directory, image
+
+    @property
+    def forgets(self) -> bool:
+        """Whether `forget_what_was_read` does anything."""
+        return self._image is not None
+
+    def forget_what_was_read(self) -> None:
+        """Nothing may be open there. Only this file system's memory is dropped, not the machine's."""
+        if self._image is None:
+            return
+        _unmount(self.directory)
+        with self._image.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        _run("mount", "-o", "loop", str(self._image), str(self.directory))
+
+
+@contextmanager
+def roomy(directory: Path, more_bytes: int, files: int, *, small: bool) -> Iterator[Room]:
+    """A sparse journaled ext4 with room for so many small files, in a file under `directory`, removed at the end.
+
+    `small`: a plain directory there will do. Raises RuntimeError when there is too little room.
+    """
+    base = Path(tempfile.mkdtemp(prefix="notqmail-bench-", dir=directory))
+    base.chmod(0o755)
+    image, mount_point = base / "image", base / "disk"
+    mount_point.mkdir()
+    try:
+        if small:
+            yield Room(mount_point, None)
+            return
+        size = more_bytes + _IMAGE_BYTES + (files + _OTHER_FILES) * _INODE_BYTES
+        if shutil.disk_usage(base).free < size + _LEAVE_BYTES:
+            raise RuntimeError(f"too little room in {base}: {size >> 30} GB are needed")
+        with image.open("wb") as file:
+            file.truncate(size)
+        _run("mkfs.ext4", "-q", "-N", str(files + _OTHER_FILES), str(image))
+        _run("mount", "-o", "loop", str(image), str(mount_point))
+        try:
+            yield Room(mount_point, image)
+        finally:
+            _unmount(mount_point)
+    finally:
+        if not os.path.ismount(mount_point):
+            shutil.rmtree(base)
 
 
 def _unmount(mount_point: Path, deadline_s: float = 10.0) -> None:

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from report import Row
+
 _BODY = b"x" * 4096
 _ENVELOPE = b"u0\0p1\0Fsender@source.test\0Tbench@bench.test\0"
 BATCH = 20  # sessions of the benchmark: what can wait for a sync together
@@ -30,6 +32,15 @@ def measure(directory: Path, messages: int = 2000) -> dict[str, float]:
         f"messages: the same, {BATCH} at a time, one syncfs a step":
             _rate(directory, messages, lambda root, count: _whole_way(root, count, BATCH, _sync_all)),
     }  # fmt: skip
+
+
+def row(directory: Path, messages: int) -> Row:
+    """The row of the benchmark."""
+    row = Row("floor", "a bare loop, one process, the same disk", "per second", "-")
+    for title, rate in measure(directory, messages).items():
+        row.line(title, title)
+        row.add({title: rate})
+    return row
 
 
 def _rate(directory: Path, count: int, loop: Callable[[str, int], None]) -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _GROUP_PARENTS = (Path("/sys/fs/cgroup/cpuacct"), Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
+_MEMORY_PARENTS = (Path("/sys/fs/cgroup/memory"),)
 
 
 class Meter:
@@ -18,7 +19,9 @@ class Meter:
 
     def __init__(self, side: str) -> None:
         self.parents: set[int] = set()  # pids of the side's top processes; used only without a control group
-        self._group = _make_group(f"notqmail-bench-{os.getpid()}-{side}")
+        self._group = _make_group(_GROUP_PARENTS, f"notqmail-bench-{os.getpid()}-{side}")
+        # v1 keeps processor and memory in different trees; v2 has one
+        self._memory = _make_group(_MEMORY_PARENTS, f"notqmail-bench-{os.getpid()}-{side}") if self._group else None
 
     @property
     def method(self) -> str:
@@ -29,7 +32,8 @@ class Meter:
         """`argv` wrapped so that it is born inside the side's control group."""
         if self._group is None:
             return argv
-        return ["/bin/sh", "-c", f'echo $$ >{self._group}/cgroup.procs && exec "$@"', "sh", *argv]
+        join = "".join(f"echo $$ >{group}/cgroup.procs && " for group in (self._group, self._memory) if group)
+        return ["/bin/sh", "-c", f'{join}exec "$@"', "sh", *argv]
 
     def processor_s(self) -> float:
         """Seconds of user and system time this side has used since it was started."""
@@ -48,7 +52,16 @@ class Meter:
 
     def memory_mb(self) -> float:
         """Resident memory of all the side's processes, shared pages divided among those who share them (PSS)."""
-        return sum(map(_proportional_kb, self.pids())) / 1024
+        return sum(map(proportional_kb, self.pids())) / 1024
+
+    def private_mb(self) -> float:
+        """Memory that belongs to the side's processes and to no file, quick enough to be asked all the time."""
+        group = self._memory or self._group
+        stat = group / "memory.stat" if group else None
+        if stat is None or not stat.exists():
+            return self.memory_mb()
+        figures = dict(line.split() for line in stat.read_text().splitlines())
+        return int(figures.get("total_rss", figures.get("anon", "0"))) / 2**20
 
     def wait_idle(self, deadline_s: float = 10.0) -> None:
         """Returns when the side has stopped working: clean-up after the last message belongs to its cost."""
@@ -65,13 +78,14 @@ class Meter:
         end = time.monotonic() + 10
         while (left := self.pids()) and time.monotonic() < end:
             time.sleep(0.05)
-        if self._group is not None and not left:
-            self._group.rmdir()
+        for group in (self._group, self._memory):
+            if group is not None and not left:
+                group.rmdir()
         return left
 
 
-def _make_group(name: str) -> Path | None:
-    for parent in _GROUP_PARENTS:
+def _make_group(parents: tuple[Path, ...], name: str) -> Path | None:
+    for parent in parents:
         if not (parent / "cgroup.procs").exists():
             continue
         group = parent / name
@@ -79,7 +93,7 @@ def _make_group(name: str) -> Path | None:
             group.mkdir()
         except OSError:
             continue  # read-only in a container: try the next, else the process trees do
-        if (group / "cpuacct.usage").exists() or (group / "cpu.stat").exists():
+        if any((group / file).exists() for file in ("cpuacct.usage", "cpu.stat", "memory.usage_in_bytes")):
             return group
         group.rmdir()
     return None
@@ -116,7 +130,8 @@ def _processor_of_tree_s(root: int) -> float:
     return total / _TICKS
 
 
-def _proportional_kb(pid: int) -> int:
+def proportional_kb(pid: int) -> int:
+    """Resident memory of a process, shared pages divided among those who share them; 0 when it has ended."""
     try:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):

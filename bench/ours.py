@@ -5,13 +5,15 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from pathlib import Path
+from types import MappingProxyType
 
 import load
 
+START_MAX_S = 300.0  # of qmail-send, which reads the whole queue first
 DURABILITY = "message, envelope and their directory entries synced before 250; Maildir file synced before it counts"
 
 
@@ -34,14 +36,20 @@ def version() -> str:
 
 
 class OurSystem:
-    """One home. `maildir` receives the mail of this user at `domain`; everything else goes to `relay_port`."""
+    """One home. `maildir` receives the mail of this user at `domain`; everything else goes to `relay_port`.
+
+    `controls` are more control files, by name; `environ` is added to the residents' environment.
+    """
 
     def __init__(
         self, base: Path, port: int, *, domain: str = "bench.test", relay_port: int | None = None,
-        wrap: Callable[[list[str]], list[str]] = list,
+        wrap: Callable[[list[str]], list[str]] = list, controls: Mapping[str, str] = MappingProxyType({}),
+        environ: Mapping[str, str] = MappingProxyType({}),
     ) -> None:  # fmt: skip
-        self.port = port
+        self.base, self.port = base, port
         base.mkdir(parents=True)
+        (base / "tmp").mkdir()  # large messages gather there: on the same disk as all else, as on a small site
+        self._environ = {"TMPDIR": str(base / "tmp"), **environ}
         self.home, self.maildir, self.log = base / "home", base / "home" / "Maildir", base / "log"
         self.recipient = f"{getpass.getuser()}@{domain}"
         self._wrap = wrap
@@ -53,19 +61,27 @@ class OurSystem:
         control = self.home / "control"
         if relay_port:
             (control / "smtproutes").write_text(f":127.0.0.1:{relay_port}\n")
+        for name, text in controls.items():
+            (control / name).write_text(text)
 
     def start(self) -> None:
-        """Starts queue, delivery and SMTP server; returns when it listens. Raises load.Late, RuntimeError."""
+        """Starts queue, delivery and SMTP server; returns when it listens. Raises load.Late, RuntimeError.
+
+        The server takes as many sessions from one address as there are descriptors for: here all come from one.
+        """
         self._launch(["qmail-queue", "--serve"])
         self._wait_for(lambda: (self.home / "run" / "qmail-queue").exists())
         self._launch(["qmail-start", "./Maildir/"])
+        self._wait_for(lambda: b"status: local" in self.log.read_bytes(), START_MAX_S)  # it has read the queue
         self._launch(["qmail-smtpd", "--listen", f"127.0.0.1:{self.port}",
+                      "--limit", "15000", "--limit-per-address", "15000",
                       "--rules", str(self.home / "control" / "tcp.smtp.cdb")])  # fmt: skip
         self._wait_for(lambda: _listens(self.port))
 
     def _launch(self, argv: list[str]) -> None:
         environ = {
             "QMAILHOME": str(self.home), "PATH": f"{self.home}/bin:{os.environ.get('PATH', '')}",
+            **self._environ,
         }  # fmt: skip
         with self.log.open("ab") as log:
             process = subprocess.Popen(

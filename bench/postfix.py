@@ -60,8 +60,8 @@ inet_protocols = ipv4
 myhostname = peer.bench.test
 mydestination = {mydestination}
 mynetworks = 127.0.0.0/8
-alias_maps = hash:{etc}/aliases
-alias_database = hash:{etc}/aliases
+alias_maps = {aliases}
+alias_database = {aliases}
 local_recipient_maps =
 relayhost = {relayhost}
 notify_classes =
@@ -95,11 +95,14 @@ def version() -> str:
 
 
 class PrivatePostfix:
-    """One instance. `maildir` receives all mail for `domain`; everything else goes to `relay_port`, or bounces."""
+    """One instance. `maildir` receives all mail for `domain`; everything else goes to `relay_port`, or bounces.
+
+    `settings` are more lines of main.cf; they win over those of here.
+    """
 
     def __init__(
         self, base: Path, port: int, *, domain: str = "bench.test", relay_port: int | None = None,
-        agent: str = "local", wrap: Callable[[list[str]], list[str]] = list,
+        agent: str = "local", wrap: Callable[[list[str]], list[str]] = list, settings: str = "",
     ) -> None:  # fmt: skip
         self.base, self.port = base, port
         self.maildir, self.log = base / "Maildir", base / "maillog"
@@ -116,17 +119,20 @@ class PrivatePostfix:
         main = _MAIN.format(
             etc=self._etc, queue=self._queue, data=base / "data", log=self.log, base=base,
             mydestination=domain if agent == "local" else "",
+            aliases=f"hash:{self._etc}/aliases" if agent == "local" else "",
             relayhost=f"[127.0.0.1]:{relay_port}" if relay_port else "[127.0.0.1]:9",
         )  # fmt: skip
         if agent == "virtual":
             main += _VIRTUAL.format(
                 domain=domain, base=base, maildir_name="Maildir", uid=nobody.pw_uid, gid=nobody.pw_gid
             )
-        (self._etc / "main.cf").write_text(main)
+        for line in settings.splitlines():  # a name set twice would make postconf and all others warn
+            main = "".join(old for old in main.splitlines(True) if old.split(" =")[0] != line.split(" =")[0])
+        (self._etc / "main.cf").write_text(main + settings)
         (self._etc / "master.cf").write_text(_MASTER.format(listen=f"127.0.0.1:{port}"))
-        # local(8) delivers a file name from the aliases as default_privs, which is nobody.
-        (self._etc / "aliases").write_text(f"bench: {self.maildir}/\npostmaster: {self.maildir}/\n")
-        self._command("postalias", "-c", str(self._etc), f"hash:{self._etc}/aliases")
+        if agent == "local":  # it delivers a file name from the aliases as default_privs, which is nobody
+            (self._etc / "aliases").write_text(f"bench: {self.maildir}/\npostmaster: {self.maildir}/\n")
+            self._command("postalias", "-c", str(self._etc), f"hash:{self._etc}/aliases")
 
     def _command(self, program: str, *arguments: str) -> None:
         argv = self._wrap([_find(program) or program, *arguments])

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import statistics
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,58 +13,108 @@ import ours
 import postfix
 
 HISTORY = Path(__file__).parent / "history"
+FORMAT = 2  # of the records: 1 had no names, bars or lines
 
 
-class Figure:
-    """One measurement of one side."""
+class Bar:
+    """What the project asks of a figure: `Bar("ratio", ">=", 2.0)`, `Bar("ours", "<", 80)`."""
 
-    def __init__(self, messages_per_s: float, accepted_per_s: float, processor_ms: float, memory_mb: float) -> None:
-        self.messages_per_s, self.accepted_per_s = messages_per_s, accepted_per_s
-        self.processor_ms, self.memory_mb = processor_ms, memory_mb
+    _HOLDS = {
+        ">=": lambda figure, value: figure >= value,
+        "<=": lambda figure, value: figure <= value,
+        "<": lambda figure, value: figure < value,
+    }
+
+    def __init__(self, of: str, relation: str, value: float) -> None:
+        self.of, self.relation, self.value = of, relation, value
+
+    def __str__(self) -> str:
+        return f"{self.relation} {self.value:g}{' x' if self.of == 'ratio' else ''}"
+
+    def is_met(self, figure: float) -> bool:
+        """Whether the figure is as good as asked. One that could not be measured is not."""
+        return bool(self._HOLDS[self.relation](figure, self.value))
+
+
+class Line:
+    """One quality of a row, measured in pairs: ours and the other side's, next to each other in time."""
+
+    def __init__(self, title: str, bar: Bar | None) -> None:
+        self.title, self.bar = title, bar
+        self.pairs: list[tuple[float | None, float | None]] = []
+
+    @property
+    def ours(self) -> float | None:
+        """The median."""
+        return _median([our for our, _ in self.pairs if our is not None])
+
+    @property
+    def other(self) -> float | None:
+        """The median."""
+        return _median([other for _, other in self.pairs if other is not None])
+
+    @property
+    def ratio(self) -> float | None:
+        """The median of the pairs' ratios, not the ratio of the medians: this machine's speed wanders."""
+        return _median([our / other for our, other in self.pairs if our is not None and other])
+
+    @property
+    def is_under_the_bar(self) -> bool:
+        """Whether a bar is there and was not reached."""
+        if self.bar is None:
+            return False
+        figure = self.ratio if self.bar.of == "ratio" else self.ours
+        return figure is None or not self.bar.is_met(figure)
+
+
+def _median(values: list[float]) -> float | None:
+    return statistics.median(values) if values else None
 
 
 class Row:
-    """All pairs of one kind of work."""
+    """One kind of work. `mine` and `other` head the columns: us and Postfix, or one system in two circumstances."""
 
-    def __init__(self, title: str, messages: int) -> None:
-        self.title, self.messages = title, messages
-        self._pairs: list[tuple[Figure, Figure]] = []
+    def __init__(self, name: str, title: str, detail: str, other: str = "Postfix", mine: str = "ours") -> None:
+        self.name, self.title, self.detail, self.other, self.mine = name, title, detail, other, mine
+        self.lines: dict[str, Line] = {}
+        self.notes: list[str] = []
 
-    def add(self, our: Figure, peer: Figure) -> None:
-        """One more pair: two measurements that stood next to each other in time."""
-        self._pairs.append((our, peer))
+    def line(self, key: str, title: str, bar: Bar | None = None) -> None:
+        """Announces a quality; lines are printed in this order."""
+        self.lines[key] = Line(title, bar)
 
-    def medians(self, quality: str) -> tuple[float, float, float]:
-        """(ours, Postfix's, ratio): medians; the ratio is the median of the pairs' ratios, not that of medians."""
-        values = [(getattr(our, quality), getattr(peer, quality)) for our, peer in self._pairs]
-        return (
-            statistics.median(our for our, _ in values),
-            statistics.median(peer for _, peer in values),
-            statistics.median(our / peer if peer else float("nan") for our, peer in values),
-        )
+    def add(self, our: Mapping[str, float], other: Mapping[str, float] | None = None) -> None:
+        """One more pair: figures by the lines' keys; what a side has no figure for is left out."""
+        for key, line in self.lines.items():
+            pair = our.get(key), (other or {}).get(key)
+            if pair != (None, None):
+                line.pairs.append(pair)
+
+    def note(self, text: str) -> None:
+        """Something a reader must know to judge the figures."""
+        self.notes.append(text)
 
     def as_record(self) -> dict[str, object]:
         """Every figure, for the history."""
         return {
-            "work": self.title, "messages": self.messages,
-            "ratios": {quality: round(self.medians(quality)[2], 3) for quality, _ in QUALITIES},
-            "pairs": [{"ours": _rounded(our), "postfix": _rounded(peer)} for our, peer in self._pairs],
+            "name": self.name, "work": self.title, "detail": self.detail, "columns": [self.mine, self.other],
+            "notes": self.notes,
+            "lines": [
+                {
+                    "key": key, "title": line.title, "bar": str(line.bar) if line.bar else None,
+                    "ours": _rounded(line.ours), "other": _rounded(line.other), "ratio": _rounded(line.ratio),
+                    "pairs": [[_rounded(our), _rounded(other)] for our, other in line.pairs],
+                }
+                for key, line in self.lines.items()
+            ],
         }  # fmt: skip
 
 
-QUALITIES = (
-    ("messages_per_s", "messages/s, start to last delivery"),
-    ("accepted_per_s", "messages/s accepted (250)"),
-    ("processor_ms", "ms of processor a message"),
-    ("memory_mb", "MB resident (PSS) at the end"),
-)
+def _rounded(figure: float | None) -> float | None:
+    return None if figure is None else float(f"{figure:.5g}")
 
 
-def _rounded(figure: Figure) -> dict[str, float]:
-    return {quality: round(getattr(figure, quality), 3) for quality, _ in QUALITIES}
-
-
-def facts(directory: Path, agent: str, pairs: int) -> dict[str, str]:
+def facts(directory: Path, agent: str) -> dict[str, str]:
     """What a reader must know to judge the figures."""
     return {
         "when": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -73,7 +124,6 @@ def facts(directory: Path, agent: str, pairs: int) -> dict[str, str]:
         "ours, durable": ours.DURABILITY,
         "Postfix": f"{postfix.version()} (Debian), default-tuned, delivery by {agent}(8), log by postlogd",
         "Postfix, durable": postfix.DURABILITY,
-        "method": f"median of {pairs} alternating pairs",
     }  # fmt: skip
 
 
@@ -84,35 +134,46 @@ def _processor_name() -> str:
     return platform.machine()
 
 
-def print_table(about: dict[str, str], rows: list[Row], floors: dict[str, float], starts: dict[str, float]) -> None:
-    """Everything, for a terminal."""
+def print_facts(about: Mapping[str, str]) -> None:
+    """The head of the table."""
     print()
     for name, text in about.items():
         print(f"{name:17} {text}")
-    for row in rows:
-        print(f"\n{row.title} ({row.messages} messages)")
-        print(f"  {'':38} {'ours':>9} {'Postfix':>9} {'ratio':>7}")
-        for quality, title in QUALITIES:
-            our, peer, ratio = row.medians(quality)
-            print(f"  {title:38} {our:9.2f} {peer:9.2f} {ratio:7.2f}")
-    if floors:
-        print("\nfloor: a bare loop, one process, the same disk (per second)")
-        for title, value in floors.items():
-            print(f"  {title:70} {value:9.0f}")
-    if starts:
-        print("\nstart-up of one-shot programs, as multiples of `python3 -I -S -c pass`")
-        for title, value in starts.items():
-            print(f"  {title:70} {value:9.2f}")
 
 
-def record(about: dict[str, str], rows: list[Row], floors: dict[str, float], starts: dict[str, float]) -> Path:
+def print_row(row: Row) -> None:
+    """One row, as soon as it is there."""
+    print(f"\n{row.name}: {row.title} ({row.detail})")
+    print(f"  {'':50} {row.mine:>10} {row.other:>14} {'ratio':>7}   bar")
+    for line in row.lines.values():
+        bar = "" if line.bar is None else f"{line.bar}{'' if not line.is_under_the_bar else '  NOT REACHED'}"
+        print(f"  {line.title:50} {_shown(line.ours):>10} {_shown(line.other):>14} {_shown(line.ratio):>7}   {bar}"
+              .rstrip())  # fmt: skip
+    for note in row.notes:
+        print(f"  - {note}")
+    print(flush=True)
+
+
+def _shown(figure: float | None) -> str:
+    if figure is None:
+        return "-"
+    return f"{figure:.0f}" if abs(figure) >= 1000 else f"{figure:.2f}" if abs(figure) >= 0.1 else f"{figure:.3g}"
+
+
+def print_verdicts(rows: Sequence[Row]) -> None:
+    """What is under its bar, all in one place."""
+    under = [(row, line) for row in rows for line in row.lines.values() if line.is_under_the_bar]
+    print(f"\n{sum(line.bar is not None for row in rows for line in row.lines.values())} bars, "
+          f"{len(under)} not reached:" if under else "\nevery bar of these rows is reached")  # fmt: skip
+    for row, line in under:
+        got = line.ratio if line.bar is not None and line.bar.of == "ratio" else line.ours
+        print(f"  {row.name}: {line.title}: {_shown(got)}, asked {line.bar}")
+
+
+def record(about: Mapping[str, str], rows: Sequence[Row]) -> Path:
     """Writes bench/history/DATE-HOST.json; returns its path. An earlier record of the same minute is replaced."""
     HISTORY.mkdir(exist_ok=True)
     path = HISTORY / f"{datetime.now(UTC):%Y-%m-%dT%H%M}-{platform.node() or 'host'}.json"
-    content = {
-        "about": about, "rows": [row.as_record() for row in rows],
-        "floor_per_s": {title: round(value, 1) for title, value in floors.items()},
-        "start_up_ratio": {title: round(value, 2) for title, value in starts.items()},
-    }  # fmt: skip
+    content = {"format": FORMAT, "about": about, "rows": [row.as_record() for row in rows]}
     path.write_text(json.dumps(content, indent=1) + "\n")
     return path

@@ -1,213 +1,145 @@
 #!/usr/bin/env python3
-"""`make bench`: our system beside Postfix, on this machine, in this run; ratios, no verdicts.
+"""`make bench`: our system beside Postfix, on this machine, in this run; ratios and bars, no exit code for being slow.
 
-Both sides stand side by side in one directory (so on one file system), idle until it is their turn. A measurement
-sends with Postfix's smtp-source and ends when the last message is in the Maildir or at the sink. Measurements come
-in pairs, first one side then the other, the order changing from pair to pair; the ratio is the median of the pairs'
-ratios, for this machine's speed wanders. Processor time is that of all processes of a side, clean-up included;
-the load generator, the sink and the kernel's own writing belong to neither.
+Both sides stand side by side on one disk, idle until it is their turn. Measurements come in pairs, first one side
+then the other, the order changing from pair to pair; the ratio is the median of the pairs' ratios, for this machine's
+speed wanders. Processor time is that of all processes of a side, clean-up included; the load generator, the sink and
+the kernel's own writing belong to neither. A row that fails is said to have failed, and the next one gets fresh
+systems.
 """
 
 import argparse
-import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
+import busy
 import disk
 import floor
+import flows
+import hosts
+import idle
+import large
+import latency
 import load
+import neighbours
 import ours
 import postfix
+import recipients
 import startup
-from meter import Meter
-from report import Figure, Row, facts, print_table, record
+import sweep
+import waiting
+from report import Row, facts, print_facts, print_row, print_verdicts, record
+from sides import Bench, say
 
-MEASUREMENT_MAX_S = 120.0
+PLOTS = Path(__file__).parent / "plots"
+_WAITING, _WAITING_FULL = 100_000, 1_000_000
 
-
-class Side:
-    """One of the two systems with its meter."""
-
-    def __init__(self, name: str, system: "ours.OurSystem | postfix.PrivatePostfix", meter: Meter) -> None:
-        self.name, self.system, self.meter = name, system, meter
-        self.recipient = getattr(system, "recipient", "bench@bench.test")
-
-
-class Work:
-    """One row: what is sent, and when it counts as done."""
-
-    def __init__(self, title: str, messages: int, *, sessions: int, keep: bool, relay: bool, size: int = 4096) -> None:
-        self.title, self.messages, self.sessions, self.keep = title, messages, sessions, keep
-        self.relay, self.size = relay, size
-
-
-def works(messages: int) -> dict[str, Work]:
-    """The rows, by the names --rows knows."""
-    return {
-        "maildir": Work("SMTP -> queue -> Maildir, 20 sessions, one message a session", messages,
-                        sessions=20, keep=False, relay=False),
-        "many": Work("SMTP -> queue -> Maildir, 20 sessions, many messages a session", messages,
-                     sessions=20, keep=True, relay=False),
-        "single": Work("SMTP -> queue -> Maildir, one message at a time", max(50, messages // 4),
-                       sessions=1, keep=True, relay=False),
-        "relay": Work("SMTP -> queue -> SMTP sink, 20 sessions", messages, sessions=20, keep=False, relay=True),
-    }  # fmt: skip
-
-
-def measure(side: Side, work: Work, sink_port: int, directory: Path) -> Figure:
-    """One measurement of one side. Raises load.Late, RuntimeError."""
-    end = time.monotonic() + MEASUREMENT_MAX_S
-    load.empty_maildir(side.system.maildir)
-    sink = load.Sink(sink_port, directory / "sink") if work.relay else None
-    try:
-        processor_before, start = side.meter.processor_s(), time.monotonic()
-        recipient = "someone@away.test" if work.relay else side.recipient
-        load.send(side.system.port, recipient, work.messages, sessions=work.sessions, keep_session=work.keep,
-                  bytes_each=work.size, deadline_s=MEASUREMENT_MAX_S)  # fmt: skip
-        accepted_s = time.monotonic() - start
-        if sink:
-            sink.wait(work.messages, deadline_s=end - time.monotonic())
-        else:
-            load.wait_delivered(side.system.maildir, work.messages, deadline_s=end - time.monotonic())
-        done_s = time.monotonic() - start
-        memory_mb = side.meter.memory_mb()
-        side.meter.wait_idle()
-    finally:
-        if sink:
-            sink.stop()
-    processor_s = side.meter.processor_s() - processor_before
-    return Figure(work.messages / done_s, work.messages / accepted_s, processor_s / work.messages * 1e3, memory_mb)
-
-
-def compare(sides: list[Side], work: Work, pairs: int, sink_port: int, directory: Path) -> Row:
-    """All pairs of one row, after a warm-up that does not count."""
-    row = Row(work.title, work.messages)
-    warm_up = Work(work.title, max(20, work.messages // 10), sessions=work.sessions, keep=work.keep, relay=work.relay)
-    for side in sides:
-        measure(side, warm_up, sink_port, directory)
-    for number in range(pairs):
-        got = {}
-        for side in sides if number % 2 == 0 else reversed(sides):
-            got[side.name] = figure = measure(side, work, sink_port, directory)
-            say(f"  pair {number + 1}/{pairs} {side.name:8} {figure.messages_per_s:7.0f} messages/s "
-                f"{figure.processor_ms:6.2f} ms of processor a message")  # fmt: skip
-        row.add(got["ours"], got["postfix"])
-    return row
-
-
-def say(text: str) -> None:
-    """Progress, at once."""
-    print(text, flush=True)
-
-
-def stand_up(directory: Path, agent: str, sink_port: int) -> list[Side]:
-    """Both systems, started. What was started before a failure is stopped again."""
-    sides: list[Side] = []
-    builders: list[tuple[str, Callable[[Meter], ours.OurSystem | postfix.PrivatePostfix]]] = [
-        ("ours", lambda m: ours.OurSystem(directory / "ours", load.free_port(), relay_port=sink_port, wrap=m.inside)),
-        ("postfix", lambda m: postfix.PrivatePostfix(directory / "postfix", load.free_port(), relay_port=sink_port,
-                                                     agent=agent, wrap=m.inside)),
-    ]  # fmt: skip
-    try:
-        for name, build in builders:
-            say(f"starting {name}")
-            meter = Meter(name)
-            side = Side(name, build(meter), meter)
-            sides.append(side)
-            side.system.start()
-            load.wait_listening(side.system.port)
-            meter.parents.update(side.system.top_pids)
-    except BaseException:
-        take_down(sides)
-        raise
-    return sides
-
-
-def take_down(sides: list[Side]) -> None:
-    """Stops both and says what is left; nothing should be."""
-    for side in sides:
-        try:
-            side.system.stop()
-        except RuntimeError as error:
-            say(f"{side.name}: {error}")
-        if left := side.meter.close():
-            say(f"{side.name}: processes left behind: {left}")
+ROWS: dict[str, Callable[[Bench], "list[Row]"]] = {
+    "maildir": lambda bench: [flows.row(bench, "maildir")],
+    "many": lambda bench: [flows.row(bench, "many")],
+    "single": lambda bench: [flows.row(bench, "single")],
+    "latency": lambda bench: [latency.row(bench)],
+    "large": lambda bench: [large.row(bench)],
+    "relay": lambda bench: [flows.row(bench, "relay")],
+    "recipients": lambda bench: [recipients.row(bench)],
+    "busy": lambda bench: [busy.row(bench)],
+    "idle": lambda bench: [idle.row(bench)],
+    "hosts": lambda bench: [hosts.row(bench)],
+    "neighbours": neighbours.rows,
+    "waiting": lambda bench: [waiting.row(bench)],
+    "startup": lambda bench: [startup.row(3 if bench.quick else startup.ROUNDS)],
+    "floor": lambda bench: [floor.row(bench.directory, 400 if bench.quick else 2000)],
+}
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="our system beside Postfix: ratios from the same run")
+    parser.add_argument("--rows", default=",".join(ROWS), metavar="NAME,...", help="which rows (default: all)")
+    parser.add_argument("--quick", action="store_true", help="a small version of each row: does it work at all?")
+    parser.add_argument("--full", action="store_true", help=f"{_WAITING_FULL} waiting messages instead of {_WAITING}")
+    parser.add_argument("--waiting", type=int, help="so many waiting messages")
     parser.add_argument("--pairs", type=int, default=5, help="measurements of each side for each row (default 5)")
     parser.add_argument("--messages", type=int, default=3000, help="messages in a measurement (default 3000)")
-    parser.add_argument("--quick", action="store_true", help="one pair of 300 messages: does it work at all?")
-    parser.add_argument("--rows", default="maildir,many,single,relay", help="which rows (default: all)")
+    parser.add_argument("--sweep", action="store_true", help="also how cost grows, drawn into bench/plots/")
+    parser.add_argument("--plots", type=Path, default=PLOTS, metavar="DIRECTORY", help="elsewhere than bench/plots/")
     parser.add_argument("--postfix-agent", choices=("virtual", "local"), default="virtual",
                         help="who delivers for Postfix; virtual(8) is the faster one (default)")  # fmt: skip
     parser.add_argument("--directory", type=Path, default=Path("/var/tmp"), help="where both sides live (a real disk)")
-    parser.add_argument("--record", action="store_true", help="keep the figures in bench/history/")
     parser.add_argument("--disk", choices=("auto", "here", "image"), default="auto",
                         help="that directory's own, or a journaled ext4 in a file there (auto: as needed)")  # fmt: skip
+    parser.add_argument("--record", action="store_true", help="keep the figures in bench/history/")
     parser.add_argument("--keep-logs", type=Path, metavar="DIRECTORY", help="copy both logs there at the end")
-    parser.add_argument("--no-floor", action="store_true", help="skip floor and start-up figures")
     chosen = parser.parse_args()
     if chosen.quick:
-        chosen.pairs, chosen.messages = 1, 300
-    unknown = set(chosen.rows.split(",")) - set(works(1))
-    if unknown or chosen.pairs < 1 or chosen.messages < 20:
-        parser.error(f"rows are {', '.join(works(1))}; at least one pair and 20 messages")
+        chosen.pairs, chosen.messages = 1, 100
+    if chosen.waiting is None:
+        chosen.waiting = 300 if chosen.quick else _WAITING_FULL if chosen.full else _WAITING
+    chosen.rows = [name for name in chosen.rows.split(",") if name]
+    if set(chosen.rows) - set(ROWS) or chosen.pairs < 1 or chosen.messages < 20 or chosen.waiting < 1:
+        parser.error(f"rows are {', '.join(ROWS)}; at least one pair, 20 messages, one waiting message")
     return chosen
 
 
 def main() -> int:
-    """0 measured; 1 a side failed; 2 something needed is not there."""
+    """0 measured; 1 a row failed; 2 something needed is not there."""
     chosen = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what was started is stopped
     lacking = dict.fromkeys(postfix.missing() + load.missing() + ours.missing())
     if lacking:
         print("cannot compare, missing: " + "; ".join(lacking), file=sys.stderr)
         return 2
-    try:
-        with disk.place(chosen.directory, chosen.disk) as directory:
-            about = facts(directory, chosen.postfix_agent, chosen.pairs)
-            rows = measure_all(directory, chosen, about)
-            floors = {} if chosen.no_floor else floor.measure(directory)
-    except (load.Late, RuntimeError) as error:
-        print(f"failed: {error}", file=sys.stderr)
-        return 1
-    starts = {} if chosen.no_floor else startup.measure()
-    print_table(about, rows, floors, starts)
+    idle.raise_descriptors()  # what is started from here on inherits it
+    with ExitStack() as stack:
+        try:
+            directory = stack.enter_context(disk.place(chosen.directory, chosen.disk))
+        except RuntimeError as error:
+            print(f"failed: {error}", file=sys.stderr)
+            return 1
+        about = facts(directory, chosen.postfix_agent)
+        print_facts(about)
+        bench = Bench(
+            directory, agent=chosen.postfix_agent, pairs=chosen.pairs, messages=chosen.messages, quick=chosen.quick,
+            waiting=chosen.waiting, roomy=directory if chosen.quick else chosen.directory, keep_logs=chosen.keep_logs,
+        )  # fmt: skip
+        try:
+            rows, failed = measure_all(bench, chosen)
+        finally:
+            bench.drop_sides()
+    print_verdicts(rows)
+    for name, why in failed.items():
+        print(f"failed: {name}: {why}", file=sys.stderr)
     if chosen.record:
-        say(f"recorded in {record(about, rows, floors, starts)}")
-    return 0
+        say(f"recorded in {record(about, rows)}")
+    return 1 if failed else 0
 
 
-def measure_all(directory: Path, chosen: argparse.Namespace, about: dict[str, str]) -> list[Row]:
-    """Every chosen row; both systems run only meanwhile. Raises load.Late, RuntimeError, after showing both logs."""
-    sink_port = load.free_port()
-    sides, rows = stand_up(directory, chosen.postfix_agent, sink_port), []
-    about["method"] += f"; processor time from {' and '.join(sorted({side.meter.method for side in sides}))}"
-    try:
-        for name in chosen.rows.split(","):
-            work = works(chosen.messages)[name]
-            say(f"{work.title} ({work.messages} messages of {work.size} bytes)")
-            rows.append(compare(sides, work, chosen.pairs, sink_port, directory))
-    except (load.Late, RuntimeError):
-        show_logs(sides)
-        raise
-    finally:
-        take_down(sides)
-        if chosen.keep_logs:
-            for side in sides:
-                shutil.copy(side.system.log, chosen.keep_logs / f"{side.name}.log")
-    return rows
-
-
-def show_logs(sides: list[Side]) -> None:
-    """The end of both logs, for whoever looks for the reason."""
-    for side in sides:
-        log = side.system.log.read_text(errors="replace") if side.system.log.exists() else ""
-        print(f"--- last lines of {side.name} ---\n" + "\n".join(log.splitlines()[-15:]), file=sys.stderr)
+def measure_all(bench: Bench, chosen: argparse.Namespace) -> tuple[list[Row], dict[str, str]]:
+    """Every chosen row, printed as it comes, and which ones failed, and why."""
+    work = {name: ROWS[name] for name in chosen.rows}
+    if chosen.sweep:
+        work["sweep"] = lambda bench: sweep.rows(bench, chosen.plots)
+    rows: list[Row] = []
+    failed: dict[str, str] = {}
+    for name, measure in work.items():
+        start = time.monotonic()
+        say(f"measuring {name}")
+        try:
+            made = measure(bench)
+        except (load.Late, RuntimeError, OSError) as error:
+            failed[name] = f"{type(error).__name__}: {error}"
+            say(f"{name} failed: {failed[name]}")
+            bench.drop_sides(failed=True)
+            continue
+        for row in made:
+            print_row(row)
+        say(f"({name}: {time.monotonic() - start:.0f} s)")
+        rows += made
+    return rows, failed
 
 
 if __name__ == "__main__":

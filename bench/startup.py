@@ -14,6 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from report import Bar, Row
+
 ROUNDS = 21
 
 # What makes each program start, do next to nothing, and leave. Input is what it reads on descriptor 0.
@@ -31,7 +33,7 @@ _LEAST_WORK: dict[str, tuple[list[str], bytes]] = {
 }
 
 
-def measure() -> dict[str, float]:
+def measure(rounds: int = ROUNDS) -> dict[str, float]:
     """program -> median time to start and end it / that of a bare interpreter. Programs not installed are left out."""
     base = Path(tempfile.mkdtemp(prefix="notqmail-startup-"))
     home = base / "home"
@@ -42,15 +44,24 @@ def measure() -> dict[str, float]:
         commands = {name: [str(home / "bin" / name), *(part.format(home=home) for part in _LEAST_WORK[name][0])]
                     for name in names}  # fmt: skip
         interpreter = _interpreter_of(home / "bin" / names[0]) if names else sys.executable
-        return _ratios(commands, [interpreter, "-I", "-S", "-c", "pass"], home)
+        return _ratios(commands, [interpreter, "-I", "-S", "-c", "pass"], home, rounds)
     finally:
         shutil.rmtree(base)
 
 
-def _ratios(commands: dict[str, list[str]], bare: list[str], home: Path) -> dict[str, float]:
+def row(rounds: int = ROUNDS) -> Row:
+    """The row of the benchmark."""
+    row = Row("startup", "start and end of one-shot programs", f"medians of {rounds}, alternating", "bare interpreter")
+    for program, ratio in measure(rounds).items():
+        row.line(program, f"{program}, times a bare interpreter", Bar("ours", "<=", 4))
+        row.add({program: ratio}, {program: 1.0})
+    return row
+
+
+def _ratios(commands: dict[str, list[str]], bare: list[str], home: Path, rounds: int) -> dict[str, float]:
     """The bare interpreter runs beside every round of every program: the machine's speed wanders."""
     found: dict[str, list[float]] = {name: [] for name in commands}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         bare_s = min(_seconds(bare, b"", home) for _ in range(2))
         for name, argv in commands.items():
             found[name].append(_seconds(argv, _LEAST_WORK[name][1], home) / bare_s)
