@@ -1,4 +1,4 @@
-"""What a program's code says of its surroundings: control files, environment variables, exit codes (reached_code.py)."""
+"""What a program's code says of its surroundings: control files, variables, exit codes. See reached_code.py."""
 
 import ast
 import re
@@ -104,8 +104,8 @@ def _carries_a_code(tree: ast.AST) -> bool:
 
 
 class ExitCodes:
-    """The exit codes of a program, as far as its text shows them: what `main` returns, what ends it on the way, and what
-    `start` makes of a failure that nobody expected. A command with subcommands has no `start`."""
+    """The exit codes of a program, as far as its text shows them: what `main` returns, what ends it on the way, and
+    what `start` makes of a failure that nobody expected. A command with subcommands has no `start`."""
 
     def __init__(self, module: str, begin: str = "start") -> None:
         self._nodes = reached(module, "main", begin)

@@ -33,7 +33,7 @@ class ManPage:
 
     def section(self, title: str) -> str:
         """As it is written, in roff."""
-        return self._sections.get(title, "")
+        return str(self._sections.get(title, ""))
 
     def tags(self, title: str) -> list[str]:
         """What the section explains one by one, in its order: the words of its tags."""

@@ -432,7 +432,7 @@ def test_variables_of_compiled_rules() -> None:
 def test_the_table_of_our_control_files_is_that_of_the_manual() -> None:
     page = (REPOSITORY / "man" / "qmail-control.5").read_text()
     table = page.partition("file\tform")[2].partition(".TE")[0]
-    named = {line.partition("\t")[0] for line in table.splitlines()[1:] if not line.startswith(".")}
+    named = {line.partition("\t")[0] for line in table.splitlines()[1:] if "\t" in line}
     assert len(named) > 25, "the pattern no longer finds the table"
     assert named - OURS.keys() == set()
 
