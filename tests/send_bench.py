@@ -142,6 +142,7 @@ class Bench:
     def __init__(
         self, disk: FakeDisk | None = None, *, now_s: int = NOW_S, concurrency: tuple[int, int] = (2, 2),
         lifetime_s: int = 604_800, routing: Routing = ROUTING, terms: Terms | None = None,
+        slow_max: int = 0,
     ) -> None:  # fmt: skip
         self.disk = disk if disk is not None else FakeDisk(now_s)
         self.disk.now_s = now_s
@@ -159,6 +160,7 @@ class Bench:
                 spawner.reports_fd,
                 terms=terms if name == REMOTE else None,
                 host_limit=UNLIMITED if terms is None or name == LOCAL else 20,
+                slow_max=slow_max if name == REMOTE else 0,
             )
             for name, slots, spawner in zip((LOCAL, REMOTE), concurrency, (self.local, self.remote), strict=True)
         ]

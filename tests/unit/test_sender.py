@@ -635,3 +635,27 @@ def test_the_next_try_of_a_message_that_waited_for_its_host_counts_from_its_firs
     (due_s,) = [due_s for due_s, number in bench.sender.passes[REMOTE].heap if number == numbers[-1]]
     assert due_s == NOW_S + 34**2, "14 is the root of 200 s, 20 more is 34"
     bench.close()
+
+
+def test_who_waits_for_slow_hosts_takes_nobody_s_place_after_three_seconds() -> None:
+    bench = Bench(concurrency=(2, 2), terms=Terms(4, 3), slow_max=2)
+
+    def started(now_s: int) -> list[bytes]:
+        bench.at(now_s)
+        return [command.recipient for command in WideCommandReader().receive(bench.remote.received())]
+
+    for host in range(6):
+        bench.queue([b"r@%d.test" % host])
+    assert len(started(NOW_S)) == 2
+    bench.loop.turn()
+    assert 2 < bench.timeouts[-1] <= 4, "it wakes for it"
+    assert started(NOW_S + 2) == []
+    assert len(started(NOW_S + 3)) == 2, "the first two do not count any more"
+    assert started(NOW_S + 9) == [], "these two count: only so many do not"
+    assert bench.log.kept[-1] == b"status: local 0/2 remote 4/2"
+    wide_reports(bench, (0, 0, b"Kyes"))  # a slow one ends: another one is slow by now
+    assert len(started(NOW_S + 9)) == 1
+    wide_reports(bench, (2, 0, b"Kyes"))
+    assert len(started(NOW_S + 10)) == 1
+    assert started(NOW_S + 20) == []
+    bench.close()

@@ -31,6 +31,7 @@ def control_files(host: bytes) -> dict[str, bytes]:
         "rcpthosts": b"".join(name + b"\n" for name in here),
         "defaultdelivery": b"./Maildir/\n",
         "concurrencylocal": b"40\n",  # the default of 10 is for a process each; ours share one and its syncs
+        "concurrencyslow": b"400\n",  # beyond concurrencyremote: who waits for dead and slow hosts
         "concurrencyremote": b"100\n",  # 20 likewise; no host gets more than concurrencyhost
     }
 

@@ -15,8 +15,7 @@ class SendSettings:
 
     __slots__ = (
         "bounce_from", "bounce_host", "concurrency_host", "concurrency_local", "concurrency_remote",
-        "double_bounce_recipient",
-        "lifetime_s", "routing",
+        "concurrency_slow", "double_bounce_recipient", "lifetime_s", "routing",
     )  # fmt: skip
 
     def __init__(self, read: "ReadControl") -> None:
@@ -25,6 +24,7 @@ class SendSettings:
         self.lifetime_s = number(read, "queuelifetime", 604_800)
         self.concurrency_local = number(read, "concurrencylocal", 10)
         self.concurrency_remote = number(read, "concurrencyremote", 20)
+        self.concurrency_slow = number(read, "concurrencyslow", 0)
         self.concurrency_host = number(read, "concurrencyhost", 20)
         self.bounce_from = line_or(read, "bouncefrom", b"MAILER-DAEMON")
         self.bounce_host = line_or_me(read, "bouncehost", b"bouncehost")

@@ -2,6 +2,7 @@
 
 import heapq
 import os
+from collections import deque
 
 from notqmail.message.verp import expand_sender
 from notqmail.queue.layout import SPLIT
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from notqmail.send.jobs import Job
     from notqmail.wire.wide_link import Terms
 
+SLOW_S = 3
 _REPORT_BYTES = 65_536
 _UNSENT_MAX = 65_536  # commands wait here no further: then deliveries start no more until the spawner reads
 
@@ -36,24 +38,30 @@ class Attempt:
 class Slot:
     """A slot in use: the deliveries of one command, those that have no report yet."""
 
-    __slots__ = ("answered", "attempts", "destination")
+    __slots__ = ("answered", "attempts", "began_s", "destination", "is_slow", "is_taken")
 
-    def __init__(self, attempts: "list[Attempt]", destination: "Destination | None") -> None:
+    def __init__(self, attempts: "list[Attempt]", destination: "Destination | None", began_s: int) -> None:
         self.attempts: list[Attempt | None] = [*attempts]
-        self.destination = destination
+        self.destination, self.began_s = destination, began_s
+        self.is_taken = True
+        self.is_slow = False
         self.answered = False  # with success or refusal for somebody
 
 
 class Channel:
     """LOCAL or REMOTE. `concurrency` slots; the lowest free one is taken, as in C.
 
-    `terms` of a wide link, or None; `host_limit`: so many slots at most for one host (send.destinations).
+    `terms` of a wide link, or None; `host_limit`: so many slots at most for one host (send.destinations). Up to
+    `slow_max` deliveries that have been under way for SLOW_S do not count: who waits for a host that is dead, or answers
+    a byte a second, takes nobody's place.
     """
 
     def __init__(
         self, name: bytes, concurrency: int, commands_fd: int, reports_fd: int, *, terms: "Terms | None" = None,
-        host_limit: int = UNLIMITED,
+        host_limit: int = UNLIMITED, slow_max: int = 0,
     ) -> None:  # fmt: skip
+        self._slow_max, self._slow = slow_max, 0
+        self._young: deque[Slot] = deque()  # not slow yet, in the order of their beginning; some may have ended
         self.name, self.concurrency, self.host_limit = name, concurrency, host_limit
         self.commands_fd, self.reports_fd = commands_fd, reports_fd
         self.batch_max = terms.recipients if terms is not None else 1
@@ -61,7 +69,7 @@ class Channel:
         self._reader = WideReportReader() if self._is_wide else ReportReader()
         self.alive = True
         self.slots: dict[int, Slot] = {}
-        self._free = list(range(concurrency))  # a heap
+        self._free = list(range(concurrency + slow_max))  # a heap
         self.untold = 0  # slots that have become free, which the log does not say yet
         self.unsent = b""
 
@@ -73,12 +81,28 @@ class Channel:
     @property
     def may_start(self) -> bool:
         """Whether another command can go out now."""
-        return self.alive and bool(self._free) and len(self.unsent) < _UNSENT_MAX
+        counted = len(self.slots) - min(self._slow, self._slow_max)
+        return self.alive and counted < self.concurrency and len(self.unsent) < _UNSENT_MAX
 
-    def start(self, attempts: list[Attempt], destination: "Destination | None" = None) -> None:
+    def look_at_age(self, now_s: int) -> None:
+        """Deliveries that have been under way for SLOW_S are slow from now on."""
+        while self._young and (not self._young[0].is_taken or self._young[0].began_s + SLOW_S <= now_s):
+            slot = self._young.popleft()
+            if slot.is_taken:
+                slot.is_slow = True
+                self._slow += 1
+
+    def next_slow_s(self) -> int | None:
+        """When another one will be slow, so that a full channel has room again; None when that makes none."""
+        young = next((slot for slot in self._young if slot.is_taken), None)
+        return None if young is None or self._slow >= self._slow_max else young.began_s + SLOW_S
+
+    def start(self, attempts: list[Attempt], destination: "Destination | None" = None, now_s: int = 0) -> None:
         """Gives the spawner a command for recipients of one job (sent by `push`)."""
         slot = heapq.heappop(self._free)
-        self.slots[slot] = Slot(attempts, destination)
+        self.slots[slot] = Slot(attempts, destination, now_s)
+        if self._slow_max:
+            self._young.append(self.slots[slot])
         job = attempts[0].job
         sender = expand_sender(job.sender, attempts[0].address)
         path = b"%d/%d" % (job.number % SPLIT, job.number)
@@ -126,5 +150,7 @@ class Channel:
         if any(slot.attempts):
             return attempt, None
         del self.slots[number]
+        slot.is_taken = False
+        self._slow -= slot.is_slow
         heapq.heappush(self._free, number)
         return attempt, slot

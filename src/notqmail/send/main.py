@@ -157,14 +157,17 @@ def _channels(settings: SendSettings) -> list[Channel]:
     remote = _ask_for_terms(REMOTE_COMMANDS_FD, REMOTE_REPORTS_FD)
     for descriptor in (LOCAL_COMMANDS_FD, LOCAL_REPORTS_FD, REMOTE_COMMANDS_FD, REMOTE_REPORTS_FD):
         os.set_blocking(descriptor, False)
+    local_slots = local.slots if local is not None else local_slots
+    remote_slots = remote.slots if remote is not None else remote_slots
+    concurrency_remote = min(settings.concurrency_remote, remote_slots)
     return [
         Channel(
-            LOCAL, min(settings.concurrency_local, local.slots if local is not None else local_slots),
-            LOCAL_COMMANDS_FD, LOCAL_REPORTS_FD, terms=local,
+            LOCAL, min(settings.concurrency_local, local_slots), LOCAL_COMMANDS_FD, LOCAL_REPORTS_FD, terms=local
         ),
         Channel(
-            REMOTE, min(settings.concurrency_remote, remote.slots if remote is not None else remote_slots),
-            REMOTE_COMMANDS_FD, REMOTE_REPORTS_FD, terms=remote, host_limit=max(settings.concurrency_host, 1),
+            REMOTE, concurrency_remote, REMOTE_COMMANDS_FD, REMOTE_REPORTS_FD, terms=remote,
+            host_limit=max(settings.concurrency_host, 1),
+            slow_max=min(settings.concurrency_slow, remote_slots - concurrency_remote) if concurrency_remote else 0,
         ),
     ]  # fmt: skip
 

@@ -54,6 +54,11 @@ class Passes:
         """When to ask again although no slot has become free; None: not before one has."""
         return self.heap[0][0] if self.heap and self._may_open else None
 
+    @property
+    def has_work(self) -> bool:
+        """Whether anything waits, due or not."""
+        return bool(self.heap) or self.destinations.is_ready
+
     def next_batch(self, now_s: int) -> Batch | None:
         """What to start next; None while nothing is due or no host has room."""
         self._open_more(now_s)

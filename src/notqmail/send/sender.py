@@ -97,6 +97,7 @@ class Sender:
         """Fills the free slots of every channel, as far as anything is due."""
         for channel in self.channels.values():
             passes = self.passes[channel.name]
+            channel.look_at_age(now_s)
             while channel.may_start and not self.exiting:
                 batch = passes.next_batch(now_s)
                 if batch is None:
@@ -144,7 +145,7 @@ class Sender:
                 % (self._last_delivery, job.number, channel.name, safe(address))
             )
         job.open += len(attempts)
-        channel.start(attempts, batch.destination)
+        channel.start(attempts, batch.destination, now_s)
         self.log_status()
 
     # ── reports come ────────────────────────────────────────────────────────────────────────────────────
@@ -323,13 +324,15 @@ class Sender:
         """When something will be due, or None. A channel without a free slot waits for reports, not for time."""
         if self.exiting:
             return None
-        due = [
-            due_s
-            for channel in self.channels.values()
-            if channel.may_start and (due_s := self.passes[channel.name].next_due_s()) is not None
-        ]
+        due = [due_s for channel in self.channels.values() if (due_s := self._next_start_s(channel)) is not None]
         due += [heap[0][0] for heap in (self._done, self._stuck) if heap]
         return min(due, default=None)
+
+    def _next_start_s(self, channel: Channel) -> int | None:
+        passes = self.passes[channel.name]
+        if channel.may_start:
+            return passes.next_due_s()
+        return channel.next_slow_s() if channel.alive and passes.has_work else None
 
     def may_exit(self) -> bool:
         """Whether no delivery is under way on a living channel."""

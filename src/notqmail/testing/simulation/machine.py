@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 LIFETIME_S = 86_400
 SLOTS = {LOCAL: 4, REMOTE: 6}
 RECIPIENTS_AT_ONCE, HOST_LIMIT = 3, 4
+SLOW_MAX = 2  # of the remote ones
 VIRTUAL_DOMAIN = b"virt.test"
 _DESCRIPTORS = {LOCAL: (11, 12), REMOTE: (13, 14)}  # numbers only: nothing is open
 _TURN_US = 1_000  # what a turn takes
@@ -184,7 +185,7 @@ class Machine:
         local, remote = Terms(SLOTS[LOCAL], 1), Terms(SLOTS[REMOTE], RECIPIENTS_AT_ONCE)
         return [
             Line(LOCAL, local, _DESCRIPTORS[LOCAL], self.spawners[LOCAL]),
-            Line(REMOTE, remote, _DESCRIPTORS[REMOTE], self.spawners[REMOTE], host_limit=HOST_LIMIT),
+            Line(REMOTE, remote, _DESCRIPTORS[REMOTE], self.spawners[REMOTE], host_limit=HOST_LIMIT, slow_max=SLOW_MAX),
         ]
 
     def routing(self) -> Routing:

@@ -166,9 +166,12 @@ class Line(Channel):
     """qmail-send's end of the pipes to a spawner."""
 
     def __init__(
-        self, name: bytes, terms: Terms, descriptors: tuple[int, int], spawner: Spawner, *, host_limit: int = UNLIMITED
-    ) -> None:
-        super().__init__(name, terms.slots, *descriptors, terms=terms, host_limit=host_limit)
+        self, name: bytes, terms: Terms, descriptors: tuple[int, int], spawner: Spawner, *, host_limit: int = UNLIMITED,
+        slow_max: int = 0,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            name, terms.slots - slow_max, *descriptors, terms=terms, host_limit=host_limit, slow_max=slow_max
+        )
         self.spawner = spawner
 
     def push(self) -> None:
