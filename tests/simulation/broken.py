@@ -209,10 +209,10 @@ def half_messages(patch: pytest.MonkeyPatch) -> None:
 
 
 def other_peoples_mail(patch: pytest.MonkeyPatch) -> None:
-    def broken(self: Channel, attempts: list[Attempt], destination: Destination | None = None) -> None:
+    def broken(self: Channel, attempts: list[Attempt], destination: Destination, now_s: int) -> None:
         others = [one.address for slot in self.slots.values() for one in slot.attempts if one is not None]
         attempts[0].address = others[0] if others else attempts[0].address
-        start(self, attempts, destination)
+        start(self, attempts, destination, now_s)
 
     start = Channel.start
     patch.setattr(Channel, "start", broken)
