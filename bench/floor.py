@@ -5,10 +5,10 @@ No SMTP, no other process, no thought. What a mail system reaches below this is 
 have skipped a sync. Run it alone with a directory as argument.
 """
 
+import argparse
 import ctypes
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -124,5 +124,7 @@ def _whole_way(root: str, count: int, batch: int, sync: Callable[[str, list[str]
 
 
 if __name__ == "__main__":
-    for title, rate in measure(Path(sys.argv[1] if sys.argv[1:] else "/var/tmp")).items():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("directory", nargs="?", type=Path, default="/var/tmp", help="on the disk to be measured")
+    for title, rate in measure(parser.parse_args().directory).items():
         print(f"{title:80} {rate:8.0f}/s")

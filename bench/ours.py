@@ -22,7 +22,7 @@ def missing() -> list[str]:
     try:
         import notqmail  # noqa: F401 - only whether it can be imported
     except ImportError:
-        return ["the notqmail package (make venv, or PYTHONPATH=src)"]
+        return ["the notqmail package (`make bench` sets it up; by hand: PYTHONPATH=src)"]
     return []
 
 

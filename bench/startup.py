@@ -5,6 +5,7 @@ Each program is started through its launcher in a fresh home, the way tcpserver,
 as little to do as it accepts, so what is seen is interpreter plus imports.
 """
 
+import argparse
 import os
 import shutil
 import statistics
@@ -82,5 +83,7 @@ def _seconds(argv: list[str], data: bytes, home: Path) -> float:
 
 
 if __name__ == "__main__":
-    for program, ratio in measure().items():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each program is started")
+    for program, ratio in measure(parser.parse_args().rounds).items():
         print(f"{program:16} {ratio:6.2f} x a bare interpreter")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import notqmail
+from no_help import NO_HELP
 from notqmail.admin.launchers import module_name, program_names
 
 REPOSITORY = Path(__file__).parents[2]
@@ -103,14 +104,6 @@ SCRIPTS = [path for path in (REPOSITORY / "packaging").rglob("*") if path.is_fil
 def test_shell_scripts_are_shell(script: Path) -> None:
     shell = script.read_text().splitlines()[0].removeprefix("#!")
     subprocess.run([shell, "-n", script], check=True, timeout=20)
-
-
-NO_HELP = (
-    "qmail-getpw",
-    "forward",
-    "qreceipt",
-    "bouncesaying",
-)  # the argument is an address or a text, whatever it says
 
 
 @pytest.mark.parametrize("program", program_names())

@@ -11,7 +11,7 @@ from notqmail.fetch.checkpassword import Leave
 from notqmail.message.mbox import from_line_of_stored
 from notqmail.testing.fake_disk import FakeDisk
 from notqmail.wire import pop3
-from notqmail.wire.smtp_server import CommandReader
+from notqmail.wire.command_lines import CommandReader
 
 NOW_S = 1_700_001_000
 STORED = {b"new/1.a": b"Subject: one\n\nbody\n.dot\n", b"cur/2.b:2,S": b"\r\n\r\nx", b"new/3.c": b""}

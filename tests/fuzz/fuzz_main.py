@@ -11,6 +11,7 @@ import re
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 import zlib
@@ -69,7 +70,7 @@ def main() -> int:
     options = _options()
     names = options.target or sorted(TARGETS)
     if options.guided:
-        return guided(TARGETS[names[0]], options.seconds, options.seed)
+        return guided(TARGETS[names[0]], options.seconds, options.seed, options.work)
     engine = "atheris" if options.engine != "mutation" and find_spec("atheris") else "mutation"
     print(f"fuzz: {len(names)} targets, {options.seconds} s in all, seed {options.seed}, engine: {engine}", flush=True)
     failed, executions, began_s = 0, 0, time.monotonic()
@@ -90,6 +91,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--target", action="append", choices=sorted(TARGETS))
     parser.add_argument("--engine", choices=("atheris", "mutation"), default="atheris")
     parser.add_argument("--guided", action="store_true", help=argparse.SUPPRESS)  # one target, in a process of its own
+    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)  # an empty directory for it
     return parser.parse_args()
 
 
@@ -125,10 +127,12 @@ def _report(one: Target, data: bytes) -> None:
 
 def _guided_run(one: Target, seconds: float, seed: int) -> tuple[int, bool]:
     """The same in a process of its own: libFuzzer never gives control back."""
-    done = subprocess.run(
-        [sys.executable, __file__, "--guided", "--target", one.name, "--seconds", str(seconds), "--seed", str(seed)],
-        capture_output=True, timeout=seconds * 3 + 60, check=False,
-    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="notqmail-fuzz-") as work:
+        done = subprocess.run(
+            [sys.executable, __file__, "--guided", "--target", one.name, "--seconds", str(seconds), "--seed", str(seed),
+             "--work", work],
+            capture_output=True, timeout=seconds * 3 + 60, check=False,
+        )  # fmt: skip
     text = done.stderr.decode("utf-8", "replace") + done.stdout.decode("utf-8", "replace")
     counted = re.findall(r"(?:Done |stat::number_of_executed_units:\s*|#)(\d+)", text)
     if done.returncode:
@@ -136,13 +140,12 @@ def _guided_run(one: Target, seconds: float, seed: int) -> tuple[int, bool]:
     return max(map(int, counted), default=0), done.returncode != 0
 
 
-def guided(one: Target, seconds: float, seed: int) -> int:
-    """Runs atheris on one target; does not return."""
-    # New inputs go to a directory of their own: what is worth keeping is chosen by hand.
-    new = Path(os.environ.get("TMPDIR", "/tmp")) / f"notqmail-fuzz-{one.name}"
-    new.mkdir(exist_ok=True)
+def guided(one: Target, seconds: float, seed: int, work: Path) -> int:
+    """Runs atheris on one target; does not return, so `work` is removed by whoever made it."""
+    # New inputs go to a directory of their own, not to the corpus: a finding is what is kept.
+    new, words = work / "new", work / "words"
+    new.mkdir()
     FOUND.mkdir(exist_ok=True)
-    words = new.with_suffix(".words")
     words.write_text("".join('"' + "".join(f"\\x{byte:02x}" for byte in word) + '"\n' for word in one.words if word))
     arguments = [
         sys.argv[0], str(new), str(CORPUS / one.name), f"-max_total_time={max(1, int(seconds))}",

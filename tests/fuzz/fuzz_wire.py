@@ -4,7 +4,7 @@ from fuzz_driver import same_however_cut, target
 
 from notqmail.deliver.worker_link import BadPacket, decode_jobs, decode_results, encode_jobs, encode_result
 from notqmail.queue.client import read_answer
-from notqmail.wire import netstring, qmqp, smtp_server, spawn_link
+from notqmail.wire import command_lines, netstring, qmqp, smtp_server, spawn_link
 from notqmail.wire.dot import BareNewline, DotDecoder
 from notqmail.wire.queue_exit import exit_for_report, report_for_exit
 from notqmail.wire.reply_reader import MALFORMED, REPLY_MAX, TEXT_MAX, EndlessReply, ReplyReader
@@ -204,12 +204,12 @@ def replies(data: bytes) -> None:
 )
 def commands(data: bytes) -> None:
     def heard(pieces: list[bytes]) -> object:
-        reader, found = smtp_server.CommandReader(), list[object]()
+        reader, found = command_lines.CommandReader(), list[object]()
         for piece in pieces:
             reader.receive(piece)
             while (command := reader.next_command()) is not None:
                 found.append(command)
-            assert len(reader) <= smtp_server.LINE_MAX + 1
+            assert len(reader) <= command_lines.LINE_MAX + 1
         return found
 
     found = same_however_cut(data, heard)
@@ -217,7 +217,7 @@ def commands(data: bytes) -> None:
     assert len(found) == data.count(b"\n")
     for verb, argument in found:
         assert b" " not in verb or verb == b" "
-        assert len(verb) + len(argument) <= smtp_server.LINE_MAX and b"\0" not in verb + argument
+        assert len(verb) + len(argument) <= command_lines.LINE_MAX and b"\0" not in verb + argument
 
 
 @target("smtp-path", b"FROM:<", b">", b"\\", b'"', b"@a,@b:", b" SIZE=", b"SIZE=12345678901234567890", b"[127.0.0.1]")

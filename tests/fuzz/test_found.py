@@ -76,12 +76,14 @@ def test_a_host_of_dots_costs_no_look_up_for_each_of_them() -> None:
 
 def test_a_peer_that_talks_while_we_send_makes_no_progress() -> None:
     """One byte now and then, and not one of ours taken, held a delivery for ever."""
+    from notqmail.deliver.dialogues import SmtpDialogue
     from notqmail.deliver.remote_async import Connection
-    from notqmail.wire.smtp_client import Envelope, Session
+    from notqmail.wire.smtp_client import Envelope
 
     async def progress_after_talk() -> tuple[float, float]:
-        session = Session(b"192.0.2.1", b"me")
-        connection = Connection(asyncio.get_running_loop(), session, 60.0)
+        dialogue = SmtpDialogue(b"192.0.2.1", b"me")
+        session = dialogue.session
+        connection = Connection(asyncio.get_running_loop(), dialogue, 60.0)
         session.begin(Envelope(b"", [b"a@b"]))
         session.receive(b"220 hi\r\n250 x\r\n250 ok\r\n250 ok\r\n354 go\r\n")
         connection._pieces = iter([b"unsent"])

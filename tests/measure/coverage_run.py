@@ -25,6 +25,7 @@ DIRECTORIES = ["tests/unit", "tests/property", "tests/crash", "tests/process"]
 WANTED = 80  # per cent of lines and branches of each file; below it, the page has to say why
 PAGE = REPOSITORY / "docs" / "explanation" / "coverage.md"
 REASONS = Path(__file__).parent / "coverage_reasons.txt"
+SINCE = "## Since that run"  # what people add to the page stands under it
 
 _HOOK = """
 # -- only in the copy that is measured --
@@ -108,6 +109,11 @@ def per_cent(totals: "list[dict[str, int]]") -> tuple[int, int, int, int, float]
     return lines, run, branches, taken, 100 * (run + taken) / (lines + branches) if lines + branches else 100.0
 
 
+def parts(text: str) -> list[str]:
+    """The paragraphs of a document."""
+    return [part.strip("\n") for part in text.split("\n\n") if part.strip("\n")]
+
+
 def page(files: dict[str, dict[str, int]], ending: str) -> str:
     """The document."""
     packages: dict[str, list[dict[str, int]]] = defaultdict(list)
@@ -127,8 +133,11 @@ def page(files: dict[str, dict[str, int]], ending: str) -> str:
     )
     return f"""# What the tests run
 
-Branch coverage over unit, property, crash and process tests together, child processes included. `make coverage` wrote
-this page on {datetime.date.today().isoformat()} (Python {sys.version.split()[0]}; pytest said: {ending}).
+`make coverage` wrote this page on {datetime.date.today().isoformat()} (Python {sys.version.split()[0]}; pytest said:
+{ending}).
+
+It is branch coverage over unit, property, crash and process tests together, child processes included. What stands under
+"Since that run", if that is there, was written by hand, and goes when the page is written anew.
 
 A line that ran is not a line that is right; a line that never ran is one nobody knows. That is all this is for.
 
@@ -145,11 +154,17 @@ Below {WANTED} %:
 Not measured: `testing/` (tools of the tests); what a process did that ended by SIGKILL or ran out of its memory limit,
 and `python -IS -c` children. So the figures of residents that tests kill are a little too low. How it works:
 `tests/measure/coverage_run.py`.
+
+Tests that fail here and not without measuring are about the measuring (which files a process opens, which modules it
+has, how soon it is there): `make test` is the judge, not this run.
 """
 
 
 def main() -> int:
     arguments = sys.argv[1:]
+    if arguments in (["--help"], ["-h"]):
+        print(__doc__, end="")
+        return 0
     with copied_tree("notqmail-coverage-") as copy:
         files, ending = measure(copy, arguments)
     text = page(files, ending)

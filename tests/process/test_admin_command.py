@@ -68,9 +68,58 @@ def test_a_launcher_for_a_classic_home_warns_of_code_that_the_accounts_cannot_us
         os.chown(home / "queue", 40_004, -1)
     else:
         home = tmp_path / "none"
-    done = notqmail("launcher", "qmail-remote", tmp_path / "classic", "--home", home)
+    done = notqmail("launcher", "qmail-remote", tmp_path / "classic", "--home", home, "--force")
     notices = new_home.code_notices()
     assert (done.returncode, done.stdout) == (0, "".join(f"note: {notice}\n" for notice in notices))
+    if home.exists() and new_home.reach_notices():
+        refused = notqmail("launcher", "qmail-remote", tmp_path / "refused", "--home", home)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert refused.stderr.startswith(f"notqmail: nothing was changed: {new_home.reach_notices()[0]}; ")
+        assert "--force" in refused.stderr
+        assert not (tmp_path / "refused").exists()
+
+
+def test_a_launcher_that_cannot_be_written_names_the_path_as_it_was_given(notqmail: Command, tmp_path: Path) -> None:
+    done = notqmail("launcher", "qmail-remote", tmp_path / "none" / "x", "--home", "/h")
+    place = tmp_path / "none" / "x"
+    assert done.returncode == 1
+    assert done.stderr == f"notqmail: {place}: No such file or directory (nothing has that name)\n"
+
+
+def test_a_second_foreign_program_is_not_kept_over_the_first(notqmail: Command, tmp_path: Path) -> None:
+    path, kept = tmp_path / "qmail-queue", tmp_path / "qmail-queue.before-python"
+    path.write_text("the newer C one")
+    kept.write_text("the C one")
+    done = notqmail("launcher", "qmail-queue", path, "--home", "/h", "--replace")
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"notqmail: {kept}: an older program is kept under this name: move it away first "
+        "(the program that was there has that name still; qmail-queue.before-python is there too)\n"
+    )
+    assert (path.read_text(), kept.read_text()) == ("the newer C one", "the C one")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["init", ""], ["run", "--home", ""], ["ledger", ""], ["adopt", ""], ["queue", "show", ""],
+        ["queue", "check", ""], ["queue", "split", "31", "--home", ""], ["launcher", "qmail-remote", ""],
+        ["launcher", "qmail-remote", "/nonexistent/x", "--home", ""], ["adopt", "--root", ""],
+    ],
+)  # fmt: skip
+def test_an_empty_path_is_not_taken_for_the_current_directory(notqmail: Command, arguments: list[str]) -> None:
+    done = notqmail(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.endswith(": an empty path\n")
+
+
+@pytest.mark.parametrize("command", ["init", "run", "ledger", "adopt", "launcher", "queue show", "queue split"])
+def test_help_says_which_home_is_taken(notqmail: Command, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.setenv("QMAILHOME", "/some/home")
+    assert "(/some/home)" in notqmail(*command.split(), "--help").stdout
+    monkeypatch.setenv("QMAILHOME", "")
+    classic = command in ("adopt", "launcher")
+    assert ("(/var/qmail)" if classic else "(./var)") in notqmail(*command.split(), "--help").stdout
 
 
 def test_a_host_name_for_a_home_that_has_one_is_not_taken_in_silence(notqmail: Command, short_path: Path) -> None:

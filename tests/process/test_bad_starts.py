@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from queue_home import DEADLINE_S, LOGIN, Home
 
-from notqmail.admin.launchers import program_names
+from no_help import NO_HELP
+from notqmail.admin.launchers import module_name, program_names
 from notqmail.send import start
 from notqmail.unix import accounts
 
@@ -21,12 +22,12 @@ Done = subprocess.CompletedProcess[str]
 def run(program: str, *arguments: str, home: Path, **more: object) -> Done:
     """Any of our programs, without a launcher and so without a home."""
     return subprocess.run(
-        [sys.executable, "-m", f"notqmail.programs.{program.replace('-', '_')}", *arguments], text=True, check=False,
+        [sys.executable, "-m", f"notqmail.programs.{module_name(program)}", *arguments], text=True, check=False,
         **{"capture_output": True, "timeout": DEADLINE_S, "env": {**os.environ, "QMAILHOME": str(home)}, **more},
     )  # type: ignore[call-overload, no-any-return]  # fmt: skip
 
 
-@pytest.mark.parametrize("program", sorted(set(program_names()) - {"qmail-getpw"}))  # its argument is an address
+@pytest.mark.parametrize("program", sorted(set(program_names()) - NO_HELP))
 def test_help_is_a_usage_on_standard_output(program: str, tmp_path: Path) -> None:
     done = run(program, "--help", home=tmp_path / "none")
     assert (done.returncode, done.stderr) == (0, "")

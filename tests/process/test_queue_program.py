@@ -1,6 +1,7 @@
 """qmail-queue(8) as a process: exit codes, the resident and its clients, kill -9."""
 
 import os
+import re
 import resource
 import signal
 import socket
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from queue_home import DEADLINE_S, Home, Server, answer, run_queue, submit, until
 
+from notqmail.receive.queue_line import JOIN_MAX
 from notqmail.wire.qmqp import INLINE_MAX, encode_descriptor_package, encode_package
 
 ENVELOPE = b"Fs@x\0Tr@me.test\0\0"
@@ -162,6 +164,21 @@ def test_a_large_message_comes_by_descriptor_and_a_short_file_is_refused(server:
     ((number, _),) = server.home.queued().items()
     assert server.home.message(number).split(b"\n", 1)[1] == content
     assert server.home.litter() == []
+
+
+@pytest.mark.parametrize("length", [JOIN_MAX, JOIN_MAX + 1])
+def test_sixty_large_messages_at_once_are_all_queued_and_never_in_memory_together(server: Server, length: int) -> None:
+    clients = [server.connect() for _ in range(60)]
+    with open(os.memfd_create("message"), "wb") as file:
+        file.truncate(length)
+        for client in clients:
+            socket.send_fds(client, [encode_descriptor_package(length, b"s@x", [b"r@me.test"])], [file.fileno()])
+    assert [answer(client)[:1] for client in clients] == [b"K"] * 60
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{server.process.pid}/status").read_text())
+    for client in clients:
+        client.close()
+    assert len(server.home.queued()) == 60 and server.home.litter() == []
+    assert peak is not None and int(peak[1]) < 50_000, "some 20 MB without any message"
 
 
 def test_the_kernel_says_who_called(server: Server) -> None:

@@ -1,13 +1,16 @@
 """The scripts in HOME/bin: do they start the right code, in the right home, whoever calls them how?"""
 
+import errno
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from notqmail.admin import launchers
+from notqmail.admin.queue_tree import DIRECTORY, QueueTree
 from notqmail.unix.launchers import MARKER, is_ours
 
 PROGRAM = """\
@@ -118,6 +121,70 @@ def test_a_replaced_foreign_program_is_kept_beside_ours(tmp_path: Path) -> None:
     assert (tmp_path / "qmail-queue.before-python").read_bytes() == b"the C one"
     launchers.write_launcher(bytes(path), "qmail-queue", b"/h", replace_foreign=True)  # ours: nothing to keep
     assert (tmp_path / "qmail-queue.before-python").read_bytes() == b"the C one"
+
+
+class FullDisk(QueueTree):
+    """Fails at one of its steps."""
+
+    def __init__(self, failing: str) -> None:
+        super().__init__()
+        self._failing = failing
+
+    def _fail_at(self, step: str) -> None:
+        if step == self._failing:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def create(self, path, chunks, mode=0o600):  # type: ignore[no-untyped-def]
+        self._fail_at("create")
+        return super().create(path, chunks, mode)
+
+    def settle(self, path: bytes, uid: int, gid: int | None, mode: int) -> None:
+        self._fail_at("settle")
+        super().settle(path, uid, gid, mode)
+
+    def link(self, old: bytes, new: bytes) -> None:
+        self._fail_at("link")
+        super().link(old, new)
+
+    def sync(self, paths: Sequence[bytes]) -> None:
+        self._fail_at("sync of the directory" if self.aspect(paths[0]).sort == DIRECTORY else "sync")  # type: ignore[union-attr]
+        super().sync(paths)
+
+    def rename(self, old: bytes, new: bytes) -> None:
+        self._fail_at("rename")
+        super().rename(old, new)
+
+
+@pytest.mark.parametrize("step", ["link", "sync of the directory", "create", "settle", "sync", "rename"])
+def test_whatever_fails_the_old_program_has_its_name_and_the_next_try_goes_on(tmp_path: Path, step: str) -> None:
+    path = write(tmp_path / "qmail-queue", b"the C one")
+    with pytest.raises(OSError, match="No space"):
+        launchers.write_launcher(bytes(path), "qmail-queue", b"/h", replace_foreign=True, tree=FullDisk(step))
+    assert path.read_bytes() == b"the C one"
+    assert {entry.name for entry in tmp_path.iterdir()} <= {"qmail-queue", "qmail-queue.before-python"}
+    said = launchers.what_is_there(bytes(path))
+    kept = "" if step == "link" else ", and qmail-queue.before-python is a second name of it"
+    assert said == f"the program that was there has that name still{kept}"
+    launchers.write_launcher(bytes(path), "qmail-queue", b"/h", replace_foreign=True)
+    assert (tmp_path / "qmail-queue.before-python").read_bytes() == b"the C one"
+    assert launchers.what_is_there(bytes(path)) == (
+        "a launcher of ours has that name; qmail-queue.before-python is there too"
+    )
+
+
+def test_an_older_program_that_is_kept_is_never_replaced(tmp_path: Path) -> None:
+    path = write(tmp_path / "qmail-queue", b"the newer C one")
+    kept = write(tmp_path / "qmail-queue.before-python", b"the C one")
+    with pytest.raises(FileExistsError, match="an older program is kept"):
+        launchers.write_launcher(bytes(path), "qmail-queue", b"/h", replace_foreign=True)
+    assert (path.read_bytes(), kept.read_bytes()) == (b"the newer C one", b"the C one")
+
+
+def test_a_file_of_somebody_beside_the_program_is_left_alone(tmp_path: Path) -> None:
+    path = write(tmp_path / "qmail-queue", b"the C one")
+    theirs = write(tmp_path / "qmail-queue.new", b"their next one")
+    launchers.write_launcher(bytes(path), "qmail-queue", b"/h", replace_foreign=True)
+    assert theirs.read_bytes() == b"their next one"
 
 
 def test_a_closed_directory_above_is_seen(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from adopt_homes import FLAVOURS, NETQMAIL, NOTQMAIL, PLENTY, QMAIL, lay_home, lay_message, lay_start, put, tree
-from notqmail.admin import main
+from notqmail.admin import adopt_services, main
 from notqmail.admin.adopt_control import remarks
 from notqmail.admin.adopt_known import FOREIGN, LINE, LIST, MAP, NUMBER, OURS
 from notqmail.admin.adopt_report import DIFFERS, SAME, UNKNOWN, YOURS
@@ -257,8 +257,57 @@ def test_messages_are_counted_by_their_state(place: Path, capsys: pytest.Capture
     lay_message(queue, "x", sender="a@b.test", remote="Dc@d.test Te@d.test ", bounce="<c@d.test>:\nno\n\n")
     report = said(place, capsys)
     assert report["exit"] == 0
-    for name in ("1 messages in S4", "2 messages in S5", "1 bounces"):
+    for name in ("1 message in S4", "2 messages in S5", "1 bounce"):
         assert len(found(report, SAME, "queue", name)) == 1
+
+
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        ("empty info", "it is empty: neither C nor ours can read it. Somebody has to look at it"),
+        ("copied", ": stop mail, and `notqmail queue check --repair`"),
+        ("interrupted", "a repair of the queue was interrupted: stop mail, and `notqmail queue check --repair`"),
+        ("layout", "`notqmail queue split 23` brings it"),
+    ],
+)
+def test_what_undo_would_refuse_for_apply_refuses_for_too(
+    place: Path, capsys: pytest.CaptureFixture[str], damage: str, text: str
+) -> None:
+    home = lay_home(place / "h", NOTQMAIL)
+    lay_start(place / "r", home, PLENTY)
+    number = lay_message(home / "queue", "x", sender="a@b.test", local="Tc@mail.test ")
+    mess = home / "queue/mess" / str(number % 23) / str(number)
+    if damage == "empty info":
+        put(home / "queue/info" / str(number % 23) / str(number), b"", 0o600)
+    elif damage == "copied":
+        put(mess.with_name("copy"), mess.read_bytes())
+        mess.with_name("copy").rename(mess)
+    elif damage == "interrupted":
+        mess.rename(home / "queue/mess" / f"{number}.moving")
+    else:
+        (home / "queue/mess/23").mkdir()
+    before = tree(home)
+    report = said(place, capsys)
+    assert [one for one in found(report, YOURS, "queue") if text in one] != []
+    assert adopt(home, "--root", place / "r", "--apply") == 1
+    assert "--apply refuses, for 1 of these:" in capsys.readouterr().out
+    assert tree(home) == before
+    put(home / "adopted.json", '{"programs": [], "made": []}')
+    assert adopt(home, "--undo") == 1
+    assert text in capsys.readouterr().err
+
+
+def test_an_alias_of_the_single_user_s_own_name_is_not_missed(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = lay_home(place / "h", NOTQMAIL)
+    lay_start(place / "r", home, PLENTY)
+    (home / "alias/.qmail-default").unlink()
+    (home / "alias/.qmail-root").unlink()
+    monkeypatch.setattr(adopt_services, "_own_name", lambda: "root")
+    assert found(said(place, capsys), YOURS, "alias") == []
+    monkeypatch.setattr(adopt_services, "_own_name", lambda: "joe")
+    assert found(said(place, capsys), YOURS, "alias", ".qmail-root") == ["is missing: mail for it bounces, as under C"]
 
 
 def test_a_running_qmail_send_is_named_and_nothing_is_applied(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -153,7 +153,7 @@ def test_the_command_names_who_is_in_doubt_with_the_address_and_how_often() -> N
     disk.create(b"info/5/5", [b"Fs@x\0"])
     disk.create(b"remote/5/5", [b"Da@far\0Tb\x1b@f\0Tc@far\0"])
     text = as_text(look_at(disk, b"/home"))  # type: ignore[arg-type]
-    assert "2   attempts in doubt (nobody knows whether it arrived), for 1 recipients" in text
+    assert "2   attempts in doubt (nobody knows whether it arrived), for 1 recipient" in text
     assert "in doubt: msg 5 (qp 9) to b_@f: 2 attempts in doubt" in text
     assert text.endswith("The ledger balances.")
 

@@ -10,7 +10,7 @@ from notqmail.testing.fake_disk import FakeDisk
 from notqmail.unix.durable import Disk
 from notqmail.unix.peer import Peer
 from notqmail.wire import pop3
-from notqmail.wire.smtp_server import LINE_MAX, CommandReader
+from notqmail.wire.command_lines import LINE_MAX, CommandReader
 
 NOW_S = 1_700_001_000
 STORED = {

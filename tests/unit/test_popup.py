@@ -9,7 +9,7 @@ import pytest
 from notqmail.fetch import popup
 from notqmail.fetch.popup import Dialogue, Login
 from notqmail.unix.peer import Peer
-from notqmail.wire.smtp_server import LINE_MAX
+from notqmail.wire.command_lines import LINE_MAX
 
 OK = b"+OK \r\n"
 STAMP = b"<77.1795365569@mail.test>"
@@ -142,3 +142,20 @@ def test_a_password_does_not_stay_in_memory():
 
 def test_the_record_is_three_fields():
     assert Login(b"u", bytearray(b"p")).record(b"<t>") == b"u\0p\0<t>\0"
+
+
+@pytest.mark.parametrize("line", [b"PASS secret", b"PAS secret", b"USER secret", b"APOP joe secret", b"NOOP secret"])
+def test_an_argument_that_is_not_the_login_s_is_overwritten(monkeypatch, line):
+    split, copies = popup.pop3.split_line, []
+
+    def spy(given):
+        verb, argument = split(given)
+        copies.append(argument)
+        return verb, argument
+
+    monkeypatch.setattr(popup.pop3, "split_line", spy)
+    dialogue = Dialogue()
+    dialogue.answer(bytearray(line))
+    assert copies == [bytearray(len(line.partition(b" ")[2]))]
+    if line.startswith(b"APOP"):
+        assert dialogue.login is not None and dialogue.login.secret == b"secret"

@@ -383,5 +383,6 @@ def test_findings_of_one_sort_are_told_together(house: House) -> None:
     for number in (457, 458):
         house.put(f"info/{number % 23}/{number}", b"")
         house.put(f"local/{number % 23}/{number}", b"")
+        house.put(f"local/{number % 23}/x{number}", b"")
     groups = by_what(house.repair().look().findings)
-    assert {(top, len(found)) for (top, _), found in groups.items()} == {("info", 2), ("local", 2)}
+    assert [(found[0].weight, len(found)) for found in groups] == [(FAULT, 4), (NOTE, 2)]

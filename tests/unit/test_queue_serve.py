@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from notqmail.queue.layout import split_path
-from notqmail.receive import queue_serve
-from notqmail.receive.queue_copies import Copies
+from notqmail.receive import queue_copies, queue_line, queue_serve
+from notqmail.receive.enqueue import Request
+from notqmail.receive.queue_copies import CHILDREN_OF_STRANGERS_MAX, CHILDREN_PER_UID_MAX, OURS, Copies
+from notqmail.receive.queue_line import JOIN_MAX, Client, Large
 from notqmail.receive.queue_serve import QueueServer
 from notqmail.testing.fake_disk import FakeDisk
 from notqmail.wire.netstring import decode_all, encode
@@ -37,6 +39,26 @@ class CopiesInPlace(Copies):
         del self._uids[pidfd], self._pids[pidfd]
         os.close(pidfd)
         return True
+
+
+class SlowCopies(CopiesInPlace):
+    """Children that end only when `finish_one` is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.under_way: list[tuple[int, Callable[[], None]]] = []
+
+    def start(self, uid: int, keep: socket.socket, descriptors: list[int], copy: Callable[[], bytes]) -> int:
+        done, end = os.pipe()
+        self._uids[done], self._pids[done] = uid, 0
+        result = copy()  # the file is closed here as soon as there is a child
+        self.under_way.append((end, lambda: keep.sendall(result)))
+        return done
+
+    def finish_one(self) -> None:
+        end, answer = self.under_way.pop(0)
+        answer()
+        os.close(end)
 
 
 class Server:
@@ -412,3 +434,192 @@ def test_who_has_called_before_the_end_is_served_and_who_calls_after_finds_nobod
     assert decode_all(early.recv(1_000))[0].startswith(b"Kok qp ")
     assert not os.path.exists(server.path)
     assert len(server.envelopes()) == 1
+
+
+def send_file(client: socket.socket, length: int, sender: bytes = b"s@x") -> None:
+    """A large message of zeros."""
+    descriptor = os.memfd_create("message")
+    os.ftruncate(descriptor, length)
+    socket.send_fds(client, [encode_descriptor_package(length, sender, [b"r@y"])], [descriptor])
+    os.close(descriptor)
+
+
+@pytest.fixture
+def slow(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowCopies]:
+    """The server's children, which never end by themselves; two for each user."""
+    monkeypatch.setattr(queue_copies, "CHILDREN_PER_UID_MAX", 2)
+    copies = server.loop._copies = SlowCopies()
+    yield copies
+    while copies.under_way:
+        copies.finish_one()
+
+
+def test_our_own_accounts_wait_for_a_child(server: Server, slow: SlowCopies) -> None:
+    clients = [server.client() for _ in range(5)]
+    for client in clients:
+        send_file(client, JOIN_MAX + 1)
+    server.turns(10)
+    begun = []
+    for left in range(5, 0, -1):
+        begun.append(len(slow.under_way))
+        assert sum(bool(server.answers(client)) for client in clients) == (left < 5)
+        slow.finish_one()
+        server.turns()
+    assert begun == [2, 2, 2, 2, 1], "never more than allowed, and the next one as soon as one ends"
+    assert sum(bool(server.answers(client)) for client in clients) == 1
+    assert len(server.envelopes()) == 5
+
+
+def test_a_stranger_is_refused_beyond_its_children(
+    server: Server, slow: SlowCopies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server.loop, "_trusted", frozenset())
+    clients = [server.client() for _ in range(3)]
+    for client in clients:
+        send_file(client, JOIN_MAX + 1)
+    server.turns(8)
+    heard = [answer[:1] for client in clients for answer in server.answers(client)]
+    assert (heard, len(slow.under_way)) == ([b"Z"], 2)
+    assert server.answers(server.client(GOOD))[0][:1] == b"K", "everybody else goes on"
+
+
+def test_a_short_file_of_a_stranger_is_never_read_by_the_writer(
+    server: Server, slow: SlowCopies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server.loop, "_trusted", frozenset())
+    send_file(server.client(), 10)
+    server.turns()
+    assert len(slow.under_way) == 1
+
+
+def test_strangers_together_leave_children_to_our_own_accounts() -> None:
+    copies = Copies()
+    for number in range(CHILDREN_OF_STRANGERS_MAX):
+        assert copies.has_room(1_000 + number % 3)
+        copies._uids[number] = 1_000 + number % 3
+    assert not copies.has_room(1_003)
+    for number in range(CHILDREN_PER_UID_MAX):
+        assert copies.has_room(OURS)
+        copies._uids[-1 - number] = OURS
+    assert not copies.has_room(OURS)
+
+
+def test_messages_in_files_share_syncs_with_each_other_and_with_small_ones(server: Server, slow: SlowCopies) -> None:
+    clients = [server.client() for _ in range(20)]
+    server.turns(25)
+    before = server.disk.effects
+    for number, client in enumerate(clients):
+        if number % 2:
+            send_file(client, JOIN_MAX // 4)
+        else:
+            client.send(GOOD)
+    server.loop.turn(0)
+    assert server.disk.effects - before < 20 * 9
+    assert len(server.envelopes()) == 20 and slow.under_way == []
+    assert [len(server.answers(client)) for client in clients] == [1] * 20
+
+
+def test_a_small_message_waits_for_no_more_large_ones_than_share_a_sync(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_line, "COMMIT_FILES_MAX", 300_000)
+    large = [server.client() for _ in range(8)]
+    small = server.client()
+    server.turns(12)
+    for number, client in enumerate(large):
+        send_file(client, 100_000, b"%d@x" % number)
+    queued = []
+    for turn in range(3):
+        if turn == 1:
+            small.send(GOOD)
+        server.loop.turn(0)
+        queued.append(len(server.envelopes()))
+    assert queued == [3, 7, 9], "three files a sync, and the small one with the next"
+    assert all(len(server.answers(client)) == 1 for client in (*large, small))
+
+
+def test_one_message_larger_than_a_sync_may_carry_is_carried_all_the_same(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_line, "COMMIT_FILES_MAX", 1_000)
+    client = server.client()
+    send_file(client, JOIN_MAX)
+    assert server.answers(client)[0][:1] == b"K"
+
+
+@pytest.mark.parametrize(
+    ("length", "has_name", "owner", "joins"),
+    [
+        (JOIN_MAX, False, os.getuid(), True), (0, False, os.getuid(), True), (JOIN_MAX + 1, False, os.getuid(), False),
+        (1, True, os.getuid(), False), (1, False, os.getuid() + 1, False),
+    ],
+)  # fmt: skip
+def test_the_writer_reads_only_short_unnamed_files_of_our_own(
+    tmp_path: Path, length: int, has_name: bool, owner: int, joins: bool
+) -> None:
+    place = tmp_path / "m"
+    with place.open("wb") as file:
+        if not has_name:
+            place.unlink()
+        assert a_large(file.fileno(), length).may_join({owner}) is joins
+
+
+def a_large(descriptor: int, length: int) -> Large:
+    one, other = socket.socketpair(socket.AF_UNIX)
+    with one, other:
+        return Large(Client(one), Request([], [], uid=0, pid=0, invoked=b""), descriptor, length)
+
+
+def test_no_pipe_joins() -> None:
+    pipe_in, pipe_out = os.pipe()
+    assert not a_large(pipe_in, 1).may_join({os.getuid()})
+    os.close(pipe_in)
+    os.close(pipe_out)
+
+
+@pytest.mark.parametrize("length", [JOIN_MAX, JOIN_MAX + 1])
+def test_who_leaves_the_line_leaves_nothing_there(
+    server: Server, slow: SlowCopies, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    monkeypatch.setattr(queue_line, "COMMIT_FILES_MAX", 1)  # one at a time
+    clients = [server.client() for _ in range(6)]
+    server.turns(10)
+    before = server.descriptors()
+    for client in clients:
+        send_file(client, length)
+    server.turns(1)
+    waiting = len(server.loop._line.descriptors())
+    assert waiting in (4, 5)
+    for client in clients:
+        client.close()
+    server.turns(12)
+    assert server.loop._line.descriptors() == []
+    while slow.under_way:
+        end, _ = slow.under_way.pop(0)
+        os.close(end)
+    server.turns()
+    assert server.loop._clients == {}
+    assert server.descriptors() == before - 2 * len(clients), "both ends of each connection are gone"
+
+
+@pytest.mark.parametrize("second", [GOOD, encode_descriptor_package(1, b"s@x", []), b"garbage"])
+def test_a_large_message_comes_alone(server: Server, capfd: pytest.CaptureFixture[str], second: bytes) -> None:
+    before = server.descriptors()
+    client, file = server.client(), large_file(b"x")
+    socket.send_fds(client, [encode_descriptor_package(1, b"s@x", []) + second], [file, file])
+    os.close(file)
+    server.turns()
+    assert "must come alone" in capfd.readouterr().err
+    assert client.recv(1) == b""
+    assert server.descriptors() == before + 1, "our end of the connection"
+    assert server.envelopes() == []
+
+
+def test_a_large_message_may_follow_a_small_one_and_is_answered_after_it(server: Server) -> None:
+    client = server.client()
+    server.turns()
+    client.send(encode_package(b"b\n", b"s@x", [b"r" * 1_003]))
+    send_file(client, 100_000)
+    assert [answer[:1] for answer in server.answers(client)] == [b"D", b"K"]
+    client.send(GOOD)
+    assert server.answers(client)[0][:1] == b"K", "and the connection is still good"

@@ -56,9 +56,9 @@ def test_everything_that_waits_is_counted_by_where_it_waits() -> None:
     assert shown(disk) == [
         "messages             3   14 bytes",
         "recipients           6   who wait: 1 local, 3 remote, 2 not sorted yet; 1 more are done",
-        "                     1   messages not preprocessed (many of them are being tried for the first time)",
-        "                     1   messages with failures to tell the sender of",
-        "                     1   messages that are done with, but for their end",
+        "                     1   message not preprocessed (perhaps being tried for the first time)",
+        "                     1   message with failures to tell the sender of",
+        "                     1   message done with, but for the end",
         "oldest             2 h   message 52, 12 Jan 1970 11:16:40 UTC",
         "next due           now   12 Jan 1970 13:46:35 UTC",
         "hosts with most recipients waiting:",

@@ -4,12 +4,13 @@ import pytest
 
 from notqmail.control.smtpd_settings import SmtpdSettings
 from notqmail.policy import limits
-from notqmail.receive.queue_serve import PACKAGE_MAX
+from notqmail.receive.queue_line import PACKAGE_MAX
 from notqmail.receive.smtpd import DONE, FAILED, Session
 from notqmail.unix.cdb import Damaged
+from notqmail.wire.command_lines import LINE_MAX
 from notqmail.wire.qmqp import INLINE_MAX, encode_package
 from notqmail.wire.reports import Report, permanent, success, temporary
-from notqmail.wire.smtp_server import ADDRESS_MAX, LINE_MAX
+from notqmail.wire.smtp_server import ADDRESS_MAX
 from smtpd_fakes import NOW_S, FakeQueue, new_session, say
 
 EHLO = b"250-mail.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SIZE 0\r\n250 ENHANCEDSTATUSCODES\r\n"

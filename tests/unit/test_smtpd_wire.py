@@ -1,12 +1,11 @@
-"""wire/smtp_server.py: commands and addresses as qmail reads them."""
+"""wire/command_lines.py and wire/smtp_server.py: commands and addresses as qmail reads them."""
 
 import pytest
 
 from notqmail.wire import smtp_server
+from notqmail.wire.command_lines import LINE_MAX, OVERLONG, CommandReader
 from notqmail.wire.smtp_server import (
-    OVERLONG,
     BadSize,
-    CommandReader,
     accepted,
     ehlo_reply,
     parse_path,
@@ -208,5 +207,5 @@ def test_every_reply_says_what_log_readers_and_peers_know() -> None:
 
 
 def test_the_limits_of_what_is_read() -> None:
-    assert (smtp_server.LINE_MAX, smtp_server.ADDRESS_MAX, smtp_server.QUEUE_TEXT_MAX) == (4_096, 899, 900)
+    assert (LINE_MAX, smtp_server.ADDRESS_MAX, smtp_server.QUEUE_TEXT_MAX) == (4_096, 899, 900)
     assert size_parameter(b"SIZE=" + b"9" * 20) == int("9" * 20)

@@ -6,7 +6,7 @@ What the reader does lives in `Session`; nothing is removed or moved before QUIT
 from notqmail.fetch import maildir
 from notqmail.unix.peer import Gone, Peer, Silent
 from notqmail.wire import pop3
-from notqmail.wire.smtp_server import OVERLONG, CommandReader
+from notqmail.wire.command_lines import OVERLONG, CommandReader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

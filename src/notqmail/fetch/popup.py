@@ -10,7 +10,7 @@ from notqmail.fetch.secret import overwrite
 from notqmail.unix.peer import Gone, Peer, Silent
 from notqmail.unix.processes import spawn, wait, write_all
 from notqmail.wire import pop3
-from notqmail.wire.smtp_server import LINE_MAX
+from notqmail.wire.command_lines import LINE_MAX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,9 +64,10 @@ class Dialogue:
         if line is None:
             return pop3.refused(b"line too long")
         verb, argument = pop3.split_line(line)
-        if verb not in self._verbs:
-            return pop3.refused(b"authorization first")
-        return self._verbs[verb](argument)
+        answer = self._verbs[verb](argument) if verb in self._verbs else pop3.refused(b"authorization first")
+        if self.login is None or self.login.secret is not argument:
+            overwrite(argument)  # it may be a password: PASS before USER, a mistyped verb
+        return answer
 
     def _quit(self, _argument: bytearray) -> bytes:
         self.ended = True

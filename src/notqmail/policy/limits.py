@@ -6,12 +6,10 @@ ENVELOPE_BYTES_MAX = 16_000_000  # all recipients of one message: with a small m
 RECIPIENT_BYTES_MORE = 8  # counted for each of them besides its address: framing, so that many short ones fit too
 
 ENVELOPES_BYTES_MAX = 256_000_000  # all recipients of all sessions of one process together
-COMMANDS_WITHOUT_MAIL_MAX = (
-    1_000  # since the last message; accepted recipients do not count. Keeps nobody alive for ever
-)
-SESSION_MAX_S = (
-    24 * 60 * 60
-)  # after that even a client that is never silent has to go; qmail-queue waits no longer either
+# Since the last message; accepted recipients do not count. Keeps nobody alive for ever.
+COMMANDS_WITHOUT_MAIL_MAX = 1_000
+# After that even a client that is never silent has to go; qmail-queue waits no longer either.
+SESSION_MAX_S = 24 * 60 * 60
 
 CONNECTIONS_MAX = 1000  # a resident's, in all; an idle one costs a few kilobytes
 CONNECTIONS_PER_ADDRESS_MAX = 200

@@ -25,6 +25,7 @@ from notqmail.policy.senders import is_bad_sender
 from notqmail.receive.own_literal import without_own_literal
 from notqmail.unix.cdb import Damaged
 from notqmail.wire import smtp_server as wire
+from notqmail.wire.command_lines import OVERLONG, CommandReader
 from notqmail.wire.dot import BareNewline, DotDecoder
 
 TYPE_CHECKING = False
@@ -98,7 +99,7 @@ class Session:
         self._remote_host = get(b"TCPREMOTEHOST", b"unknown")
         self._remote_info = get(b"TCPREMOTEINFO")
         self._local_host = get(b"TCPLOCALHOST", get(b"TCPLOCALIP", b"unknown"))
-        self._commands = wire.CommandReader()
+        self._commands = CommandReader()
         self._out: list[bytes] = []
         self._enhanced = False  # whether EHLO was said last
         self._helo: bytes | None = None
@@ -166,7 +167,7 @@ class Session:
                 self._end(wire.TOO_MANY_COMMANDS)
                 break
             verb, argument = command
-            _VERBS.get(verb, Session._unknown)(self, argument) if command is not wire.OVERLONG else self._overlong()
+            _VERBS.get(verb, Session._unknown)(self, argument) if command is not OVERLONG else self._overlong()
         out = b"".join(self._out)
         self._out.clear()
         return out

@@ -1,4 +1,4 @@
-"""A DNS in a dictionary, for tests of what asks the DNS: both faces of the resolver seam (unix.resolver)."""
+"""A DNS in a dictionary, for tests of what asks the DNS: the resolver seam of one-shot programs (unix.resolver)."""
 
 from notqmail.unix.resolver import HARD, Answer
 
@@ -25,18 +25,3 @@ class FakeResolver:
         """The addresses of a host."""
         self.asked.append(("ADDRESSES", host))
         return self._addresses.get(host.lower(), Answer(HARD))
-
-
-class FakeAsyncResolver:
-    """The same for residents."""
-
-    def __init__(self, resolver: FakeResolver) -> None:
-        self._resolver = resolver
-
-    async def mx(self, host: bytes) -> Answer:
-        """The mail exchangers of a host."""
-        return self._resolver.mx(host)
-
-    async def addresses(self, host: bytes) -> Answer:
-        """The addresses of a host."""
-        return self._resolver.addresses(host)

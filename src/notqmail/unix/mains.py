@@ -50,8 +50,8 @@ def forget_coerced_locale() -> None:
 def run(main: "Callable[[], int]", *, uncaught: int = TEMPORARY) -> "None":
     """Runs `main` and leaves with its code. Anything uncaught is one line on fd 2 and `uncaught`: mail waits.
 
-    `os._exit` would skip flushing, so buffered output is the program's own care; interpreter tear-down is skipped
-    because it costs as much as the start.
+    Interpreter tear-down is skipped, because it costs as much as the start. So standard output and error are flushed
+    here, and what does not go out makes a good code `uncaught`; any other buffer is the program's own care.
     """
     name = os.path.basename(sys.argv[0])
     forget_coerced_locale()

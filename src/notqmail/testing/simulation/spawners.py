@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from notqmail.testing.simulation.disk import Storage
     from notqmail.testing.simulation.watch import Watch
 
-_NO_MESSAGE = temporary(b"qmail-spawn unable to open message. (#4.3.0)\n")
 _CRASHED = temporary(b"qmail-local crashed.\n")
 _MANGLED = 0.002  # of the reports
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 _SKIP = {b"local": 10, b"remote": 20}
 SLACK_S = 2  # after what is due, with a free slot
 LOOK_S = 3.0  # from the trigger to "new msg"
-BLIND_LOOK_S = 1_502.0  # the same when nobody pulled the trigger
 TROUBLE_EXCUSES_S = 1_800.0  # after trouble with the disk things may be late: until the next look into todo
 IDLE_TURNS = ((1.0, 300), (60.0, 400))  # in so many seconds, at most so many turns that bring nothing
 
