@@ -69,7 +69,7 @@ def local_and_remote_files(data: bytes) -> None:
     job = jobs.Job(12, channel, b"s@x", 0, data)
     last = -1
     while not job.is_at_end:
-        for offset, address in job.next_window():
+        for offset, address in job.next_window(3):
             assert offset > last
             assert data[offset : offset + len(address) + 2] == b"T" + address + b"\0"
             last = offset

@@ -220,6 +220,28 @@ def test_whom_the_peer_finds_too_many_are_sent_to_at_once_in_another_transaction
         assert peer.heard.count(b"MAIL FROM:<s@x> SIZE=18") == 3
 
 
+@pytest.mark.parametrize("many", ["550 5.5.3 Too many recipients", "571 sorry, reached maximum number of recipients",
+                                  "554 5.5.3", "451 4.5.3 too many", "452 4.5.3 too many", "550 no"])  # fmt: skip
+def test_however_a_server_says_too_many_they_are_asked_again_before_it_is_believed(home, many):
+    recipients = [b"r%d@y.example" % number for number in range(7)]
+    says = {b"RCPT TO:<%b>" % recipient: [*[many.encode() + b"\r\n"] * (at // 3), b"250 ok\r\n"]
+            for at, recipient in enumerate(recipients)}  # fmt: skip
+    with ScriptedPeer({b"EHLO": ESMTP, **says}) as peer, WideSpawner(home) as spawner:
+        route(home, ("", peer))
+        assert [report.kind for report in spawner.delivered(0, *recipients)] == [b"K"] * 7
+        assert len(peer.bodies) == 3 and peer.connections == 1
+
+
+def test_who_has_the_message_is_reported_while_the_others_are_still_asked(home):
+    answers = {b"RCPT TO:<r1@y.example>": [b"452 too many\r\n", SILENCE]}
+    (home / "control/timeoutremote").write_text("2\n")
+    with ScriptedPeer({b"EHLO": ESMTP, **answers}) as peer, WideSpawner(home) as spawner:
+        route(home, ("", peer))
+        spawner.commands(0, *RECIPIENTS[:2])
+        assert spawner.reports(1) == {0: ACCEPTED}
+        assert spawner.reports(1)[place_of(0, 1)].kind == b"Z"
+
+
 @pytest.mark.parametrize("end", [CLOSE, b"451 later\r\n", b"554 never\r\n"])
 def test_whom_the_peer_found_too_many_wait_when_the_message_is_not_taken(home, end):
     answers = {b"RCPT TO:<r1@y.example>": b"552 too many\r\n", b".": end}
@@ -242,6 +264,7 @@ def test_a_wide_command_that_cannot_be_is_answered_for_each_recipient(home):
 def test_a_foreign_qmail_remote_is_run_for_each_recipient_of_a_command(home):
     program(home, 'echo "$3" >>../../log; cat >>../../log; printf "r\\0Kyes $3\\0"\n')
     with WideSpawner(home) as spawner:
+        assert spawner.terms.recipients == 1, "so that each has a slot of its own"
         reports = spawner.delivered(0, *RECIPIENTS[:2])
         assert reports == [success(b"yes r0@y.example"), success(b"yes r1@y.example")]
     each = [recipient + b"\n" + MESSAGE for recipient in RECIPIENTS[:2]]

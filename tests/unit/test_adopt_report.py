@@ -14,9 +14,12 @@ from adopt_homes import FLAVOURS, NETQMAIL, NOTQMAIL, PLENTY, QMAIL, lay_home, l
 from notqmail.admin import adopt_services, main
 from notqmail.admin.adopt_control import remarks
 from notqmail.admin.adopt_known import FOREIGN, LINE, LIST, MAP, NUMBER, OURS
+from notqmail.admin.adopt_queue import why_c_could_not
 from notqmail.admin.adopt_report import DIFFERS, SAME, UNKNOWN, YOURS
 from notqmail.admin.adopt_services import compiled_variables, memory_limits, rule_variables
 from notqmail.admin.launchers import program_names
+from notqmail.admin.queue_survey import survey
+from notqmail.admin.queue_tree import QueueTree
 from notqmail.unix.cdb import build_cdb
 
 REPOSITORY = Path(__file__).parents[2]
@@ -295,6 +298,20 @@ def test_what_undo_would_refuse_for_apply_refuses_for_too(
     put(home / "adopted.json", '{"programs": [], "made": []}')
     assert adopt(home, "--undo") == 1
     assert text in capsys.readouterr().err
+
+
+def test_a_half_preprocessed_message_is_in_nobody_s_way(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = lay_home(place / "h", NOTQMAIL)
+    lay_start(place / "r", home, PLENTY)
+    number = lay_message(home / "queue", "x", sender="a@b.test", todo=["c@mail.test"])
+    put(home / "queue/local" / str(number % 23) / str(number), "Tc@mai", 0o600)
+    put(home / "queue/info" / str(number % 23) / str(number), "", 0o600)
+    assert said(place, capsys)["exit"] == 0
+    assert why_c_could_not(survey(QueueTree(bytes(home / "queue")))) == []
+    put(home / "queue/todo" / str(number), "u1\0p2\0")
+    assert said(place, capsys)["exit"] == 1
+    (reason,) = why_c_could_not(survey(QueueTree(bytes(home / "queue"))))
+    assert reason.startswith(f"todo/{number}: it has no sender: neither C nor ours can read it.")
 
 
 def test_an_alias_of_the_single_user_s_own_name_is_not_missed(

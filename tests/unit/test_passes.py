@@ -119,14 +119,14 @@ def test_limits_grow_with_every_answer_and_are_halved_without() -> None:
     assert batch is not None
     destination = batch.destination
     for _ in range(6):
-        destinations.ended(destination, answered=True)
+        destinations.ended(destination, answered=True, delivered=True, several=False)
     assert destination.limit == 8, "no more than the most"
     for limit in (4, 2, 1, 1):
         destination.in_use += 1
-        destinations.ended(destination, answered=False)
+        destinations.ended(destination, answered=False, delivered=False, several=False)
         assert destination.limit == limit
     destination.in_use += 1
-    destinations.ended(destination, answered=True)
+    destinations.ended(destination, answered=True, delivered=True, several=False)
     assert destination.limit == 2
 
 
@@ -136,7 +136,7 @@ def test_trouble_is_remembered_while_nothing_waits_and_success_is_forgotten() ->
         destinations.add(job_for(), host, [(0, b"a@" + host)])
         batch = destinations.next()
         assert batch is not None
-        destinations.ended(batch.destination, answered=answered)
+        destinations.ended(batch.destination, answered=answered, delivered=answered, several=False)
     for host, limit in ((b"good", FIRST_LIMIT), (b"bad", FIRST_LIMIT // 2)):
         destinations.add(job_for(), host, [(0, b"a@" + host)])
         batch = destinations.next()
@@ -144,7 +144,7 @@ def test_trouble_is_remembered_while_nothing_waits_and_success_is_forgotten() ->
 
 
 def test_a_huge_message_is_looked_at_a_window_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("notqmail.send.jobs.WINDOW", 4)
+    monkeypatch.setattr(passes_module, "WINDOW", 4)
     job = job_for(*(b"%d@x" % number for number in range(10)))
     table = Table(job, batch_max=2, host_limit=100)
     first = table.next()
@@ -153,12 +153,53 @@ def test_a_huge_message_is_looked_at_a_window_at_a_time(monkeypatch: pytest.Monk
     assert len(table.looked) == 3
 
 
-def test_when_too_much_is_parked_nothing_more_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_too_much_is_parked_nothing_more_is_opened_and_no_slot_stays_free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passes_module, "PARKED_MAX", 10)
     table = Table(*(job_for(b"a@dead", number=number) for number in range(1, 101)))
-    assert len(table.all()) == FIRST_LIMIT
-    assert len(table.opened) == FIRST_LIMIT + 10
-    assert table.passes.next_due_s() is None, "a slot must become free first"
+    for _ in range(FIRST_LIMIT):
+        assert table.next() is not None
+    assert len(table.opened) <= FIRST_LIMIT + 10
+    assert table.next() is not None, "a slot is free, so one more goes to the host that has no room"
+    assert len(table.all()) == 100 - FIRST_LIMIT - 1 - 9, "as long as too much is parked"
+
+
+def test_after_a_command_for_several_that_delivered_to_nobody_they_go_alone() -> None:
+    table = Table(job_for(b"a@x", b"b@x", b"poison@x"))
+    batch = table.next()
+    assert batch is not None and len(batch.recipients) == 3
+    table.passes.destinations.ended(batch.destination, answered=True, delivered=False, several=True)
+    table.jobs[2] = job_for(b"a@X", b"b@x", b"poison@x", b"c@y", b"d@y", number=2)
+    table.passes.schedule(0, 2)
+    assert sorted(table.all()) == [(2, [b"a@X"]), (2, [b"b@x"]), (2, [b"c@y", b"d@y"]), (2, [b"poison@x"])]
+    table.passes.destinations.ended(batch.destination, answered=True, delivered=True, several=False)
+    assert table.passes.destinations.batch_limit(b"x") == 2
+    assert table.passes.destinations.batch_limit(b"y") > 1_000
+
+
+def test_at_the_last_try_nobody_shares_a_transaction() -> None:
+    job = job_for(b"a@x", b"b@x")
+    job.goes_alone = True
+    assert table_sizes(Table(job)) == [1, 1]
+
+
+def test_a_list_goes_on_although_new_messages_keep_coming(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passes_module, "WINDOW", 4)
+    table = Table(job_for(*(b"a@list%d" % number for number in range(12))))
+    started = []
+    for number in range(2, 200):
+        table.jobs[number] = job_for(b"a@%d" % number, number=number)
+        table.passes.schedule(0, number)
+        batch = table.next()
+        assert batch is not None
+        started.append(shown(batch)[0])
+    assert started.count(1) == 12
+
+
+def test_who_goes_alone_parks_few_at_a_time() -> None:
+    job = job_for(*(b"%d@silent" % number for number in range(5_000)), sender=b"list-@me-@[]")
+    table = Table(job, job_for(b"a@live", number=2))
+    assert (2, [b"a@live"]) in table.all()
+    assert job.waiting < 5_000
 
 
 def test_with_many_messages_at_hand_no_more_are_opened(monkeypatch: pytest.MonkeyPatch) -> None:

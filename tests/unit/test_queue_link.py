@@ -312,7 +312,6 @@ class FileWriter:
         connection, _ = await loop.sock_accept(self.socket)
         with connection:
             connection.setblocking(False)
-            self.got = await loop.sock_recv(connection, len(RESIDENT_HELLO))
             readable = loop.create_future()
             loop.add_reader(connection, lambda: readable.done() or readable.set_result(None))
             await readable

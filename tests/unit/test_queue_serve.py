@@ -577,6 +577,12 @@ def test_no_pipe_joins() -> None:
     os.close(pipe_out)
 
 
+def test_no_file_that_cannot_be_looked_at_joins() -> None:
+    file = large_file(b"x")
+    os.close(file)
+    assert not a_large(file, 1).may_join({os.getuid()})
+
+
 @pytest.mark.parametrize("length", [JOIN_MAX, JOIN_MAX + 1])
 def test_who_leaves_the_line_leaves_nothing_there(
     server: Server, slow: SlowCopies, monkeypatch: pytest.MonkeyPatch, length: int
@@ -623,3 +629,14 @@ def test_a_large_message_may_follow_a_small_one_and_is_answered_after_it(server:
     assert [answer[:1] for answer in server.answers(client)] == [b"D", b"K"]
     client.send(GOOD)
     assert server.answers(client)[0][:1] == b"K", "and the connection is still good"
+
+
+def test_all_who_call_at_once_are_heard_in_one_turn_and_share_their_syncs(server: Server) -> None:
+    clients = [server.client(GOOD) for _ in range(10)]
+    for client in [server.client() for _ in range(10)]:
+        send_file(client, 100_000)
+        clients.append(client)
+    server.loop.turn(0)
+    assert len(server.envelopes()) == 20
+    assert server.disk.effects < 20 * 9
+    assert [len(server.answers(client)) for client in clients] == [1] * 20

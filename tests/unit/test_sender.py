@@ -659,3 +659,25 @@ def test_who_waits_for_slow_hosts_takes_nobody_s_place_after_three_seconds() -> 
     assert len(started(NOW_S + 10)) == 1
     assert started(NOW_S + 20) == []
     bench.close()
+
+
+def test_one_who_makes_the_server_hang_up_does_not_take_the_others_along_twice(wide: Bench) -> None:
+    wide.queue([b"a@far.test", b"poison@far.test", b"b@far.test"])
+    wide.turn()
+    assert len(WideCommandReader().receive(wide.remote.received())) == 1
+    wide_reports(wide, *((0, at, b"Zconnection died") for at in range(3)))
+    wide.turn()
+    wide.at(NOW_S + 400)
+    commands = WideCommandReader().receive(wide.remote.received())
+    assert [command.recipients for command in commands] == [(b"a@far.test",), (b"poison@far.test",)], "two slots"
+
+
+def test_the_last_try_is_made_for_each_alone(wide: Bench) -> None:
+    wide.queue([b"a@far.test", b"b@far.test"])
+    wide.turn()
+    wide.remote.received()
+    wide_reports(wide, (0, 0, b"Z"), (0, 1, b"Z"))
+    wide.turn()
+    wide.at(NOW_S + 700_000)
+    commands = WideCommandReader().receive(wide.remote.received())
+    assert [len(command.recipients) for command in commands] == [1, 1]

@@ -15,6 +15,7 @@ from notqmail.admin.adopt_queue import look_at_queue, why_c_could_not
 from notqmail.admin.adopt_report import DIFFERS, NO_HOME, TROUBLE, YOURS, Report, as_json, as_text, shown
 from notqmail.admin.adopt_services import look_around, look_at_users
 from notqmail.admin.adopt_steps import NOTES, BadNotes, Steps, plan
+from notqmail.admin.command_line import CLASSIC_HOME, a_path, absolute, add_home
 from notqmail.admin.launchers import (
     KEPT_SUFFIX,
     closed_to_others,
@@ -37,9 +38,7 @@ _REASONS_SHOWN_MAX = 10
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `notqmail adopt`."""
-    parser.add_argument(
-        "home", nargs="?", default=os.environ.get("QMAILHOME", "/var/qmail"), metavar="HOME", help="(%(default)s)"
-    )
+    add_home(parser, CLASSIC_HOME)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--apply", action="store_true", help="do it; qmail-send must not be running")
     what.add_argument("--undo", action="store_true", help="hand it back as it was")
@@ -57,14 +56,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--leave", action="append", default=[], choices=names, metavar="PROGRAM", help="leave this one of C's"
     )  # fmt: skip
     parser.add_argument(
-        "--root", default="/", metavar="DIRECTORY", help="where etc/ and service/ are looked for (%(default)s)"
-    )
+        "--root", type=a_path, default="/", metavar="DIRECTORY",
+        help="where etc/ and service/ are looked for (%(default)s)",
+    )  # fmt: skip
     parser.set_defaults(command=command)
 
 
 def command(options: argparse.Namespace) -> int:
     """Runs it; returns the exit code of notqmail(8)."""
-    home = os.fsencode(os.path.abspath(options.home))
+    home = absolute(options.home)
     missing = [name for name in _NEEDED if not _is_there(os.path.join(home, name))]
     if missing:
         print(f"notqmail: {options.home} is no qmail home: no {shown(missing[0])} in it", file=sys.stderr)

@@ -10,10 +10,10 @@ LINE, NUMBER, LIST, MAP, CLOSED = "line", "number", "list", "map", "closed"
 
 OURS = {
     "badmailfrom": LIST, "bouncefrom": LINE, "bouncehost": LINE, "concurrencyhost": NUMBER,
-    "concurrencylocal": NUMBER, "concurrencyremote": NUMBER, "databytes": NUMBER, "defaultdelivery": LIST,
-    "defaultdomain": LINE, "defaulthost": LINE, "doublebouncehost": LINE, "doublebounceto": LINE,
-    "envnoathost": LINE, "filtertimeout": NUMBER, "helohost": LINE, "idhost": LINE, "localfilters": LIST,
-    "localiphost": LINE, "locals": LIST, "maxrcpt": NUMBER, "me": LINE, "morercpthosts": LIST,
+    "concurrencylocal": NUMBER, "concurrencyremote": NUMBER, "concurrencyslow": NUMBER, "databytes": NUMBER,
+    "defaultdelivery": LIST, "defaultdomain": LINE, "defaulthost": LINE, "doublebouncehost": LINE,
+    "doublebounceto": LINE, "envnoathost": LINE, "filtertimeout": NUMBER, "helohost": LINE, "idhost": LINE,
+    "localfilters": LIST, "localiphost": LINE, "locals": LIST, "maxrcpt": NUMBER, "me": LINE, "morercpthosts": LIST,
     "morercpthosts.cdb": CLOSED, "outgoingip": LIST, "passwords": CLOSED, "percenthack": LIST, "plusdomain": LINE,
     "qmqpservers": LIST, "qmtproutes": MAP, "queuelifetime": NUMBER, "rcpthosts": LIST, "remotefilters": LIST,
     "smtpfilters": LIST, "smtpgreeting": LINE, "smtproutes": MAP, "tcp.smtp.cdb": CLOSED, "timeoutconnect": NUMBER,
@@ -22,6 +22,7 @@ OURS = {
 
 OTHERWISE = {  # read by us too, but a patch of that name gives it more meaning
     "maxrcpt": "as the maxrcpt patch has it; without the file ours allows 50,000",
+    "concurrencyslow": "of ours alone: deliveries beyond concurrencyremote that wait for slow hosts",
     "filtertimeout": "of ours alone: how long a filter may take",
     "localfilters": "as in notqmail's plans; read by our qmail-lfilter, when QMAILLOCAL names it",
     "outgoingip": "as the outgoingip patch has it; ours takes a list, of IPv6 addresses too",
@@ -55,7 +56,10 @@ _INDIMAIL = ("IndiMail", "ours does not read it")
 _SENDERIP = ("senderip and bindroutes (Simpson's combined patch)", "ours has one address for all: outgoingip")
 _CHANNELS = ("channels (Sandberg)", "ours has two channels; hosts take turns by themselves (concurrencyhost)")
 _TARPIT = ("the tarpit patch", "ours slows nobody down")
-_FILTERS = ("qmail-qfilter-queue, spawn-filter", "those programs read it themselves, and go on")
+_FILTERS = (
+    "qmail-qfilter, spawn-filter",
+    "those programs read it themselves, and go on; ours read smtpfilters, remotefilters and localfilters",
+)
 _ACCEPT = ("acceptutils (fixsmtpio, authup) or rejectutils", "those programs read it themselves, and go on")
 _RECIPIENTS = ("the recipients extension (Hoffmann)", _LOOKUP[1])
 _RELAYING = ("relaymailfrom", "ours lets nobody relay for a sender's address, which anybody can write")

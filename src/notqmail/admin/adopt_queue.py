@@ -9,6 +9,7 @@ import os
 import pwd
 
 from notqmail.admin.adopt_report import DIFFERS, SAME, YOURS, shown
+from notqmail.admin.command_line import counted
 from notqmail.admin.queue_guard import is_running
 from notqmail.admin.queue_plan import NOTE, make_plan
 from notqmail.admin.queue_survey import Survey, survey
@@ -31,6 +32,11 @@ STATES = (  # what a message has, what that means
 _RUNNING = (
     "qmail-send is running: stop it as you always do (svc -d /service/qmail-send, systemctl stop qmail-send, TERM to"
     " the process); it finishes its deliveries first"
+)
+_REPAIR = ": stop mail, and `notqmail queue check --repair`"
+_PERSON = (
+    ": neither C nor ours can read it. Somebody has to look at it, and to mend it or move all files of this number out"
+    " of the queue, before C's programs and ours can change places"
 )
 _SHOWN_MAX = 8
 
@@ -99,14 +105,18 @@ def _look_at_contents(report: "Report", found: Survey) -> None:
     counts = state_counts(found)
     for name, meaning in STATES:
         if counts[name]:
-            report.add(SAME, "queue", f"{counts[name]} messages in {name}", f"{meaning}: taken over as they lie")
+            report.add(
+                SAME, "queue", f"{counted(counts[name], 'message')} in {name}", f"{meaning}: taken over as they lie"
+            )
     if not any(counts.values()):
         report.add(SAME, "queue", "no messages", "nothing is waiting")
     bounces = sum(any(one.kind == b"bounce" for one in files) for files in found.files.values())
     if bounces:
-        report.add(SAME, "queue", f"{bounces} bounces", "begun by qmail-send: ours goes on with them")
+        report.add(SAME, "queue", counted(bounces, "bounce"), "begun by qmail-send: ours goes on with them")
     if found.written:
-        report.add(SAME, "queue", f"{len(found.written)} files under pid", "being written, or left by a dead writer")
+        report.add(
+            SAME, "queue", f"{counted(len(found.written), 'file')} under pid", "being written, or left by a dead writer"
+        )
 
 
 def _look_at_accounts(report: "Report", home: bytes, queue: bytes) -> None:
@@ -154,8 +164,15 @@ def _look_at_faults(report: "Report", home: bytes, found: Survey, clock: "Clock"
         accounts = accounts_for(home)
     except MissingAccount:
         return  # said already
+    reasons = unreadable_for_c(found)
+    for path, what in reasons[:_SHOWN_MAX]:
+        report.add(YOURS, "queue", path, what, blocks=True)
+    if len(reasons) > _SHOWN_MAX:
+        rest = f"{len(reasons) - _SHOWN_MAX} more"
+        report.add(YOURS, "queue", rest, "of such files: `notqmail queue check --all` names them", blocks=True)
+    told = {path for path, _ in reasons}
     plan = make_plan(found, Target(), accounts, clock.now_s())
-    faults = [one for one in plan.findings if one.weight != NOTE]
+    faults = [one for one in plan.findings if one.weight != NOTE and one.path not in told]
     for one in faults[:_SHOWN_MAX]:
         report.add(YOURS, "queue", one.path or b".", f"{one.what} (`notqmail queue check --repair` mends a queue)")
     if len(faults) > _SHOWN_MAX:
@@ -165,16 +182,25 @@ def _look_at_faults(report: "Report", home: bytes, found: Survey, clock: "Clock"
 
 
 def why_c_could_not(found: Survey) -> list[str]:
-    """What in a queue C's programs could not read, for handing it back; a sentence for each thing."""
+    """What in a queue C's programs could not use, for handing it back; a sentence for each thing. `adopt --apply` is
+    refused for the same things.
+    """
     reasons = []
     if found.looks_like() != Target():
-        reasons.append(f"the queue is now {found.looks_like()}")
+        reasons.append(f"the queue is now {found.looks_like()}: `notqmail queue split {SPLIT}` brings it back")
+    return reasons + [f"{shown(path)}: {what}" for path, what in unreadable_for_c(found)]
+
+
+def unreadable_for_c(found: Survey) -> list[tuple[bytes, str]]:
+    """The files that stand in the way of going to and fro: path, and what is wrong and what to do."""
+    reasons = []
     if found.staged:
-        reasons.append("a repair of the queue was interrupted: finish it")
+        reasons.append((b"mess", f"a repair of the queue was interrupted{_REPAIR}"))
     for number, files in sorted(found.files.items()):
+        will_be_done_over = any(one.kind == b"todo" for one in files)  # whatever else is there, by either qmail-send
         for one in files:
-            if one.fault:
-                reasons.append(f"{shown(one.path)}: {one.fault}")
+            if one.fault and (one.kind == b"todo" or not will_be_done_over):
+                reasons.append((one.path, f"{one.fault}{_PERSON}"))
             if one.kind == b"mess" and one.aspect.inode != number:
-                reasons.append(f"{shown(one.path)}: its inode number is {one.aspect.inode}")
+                reasons.append((one.path, f"its inode number is {one.aspect.inode}{_REPAIR}"))
     return reasons

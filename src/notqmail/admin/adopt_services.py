@@ -6,11 +6,13 @@ rules and environment directories the names of variables are looked at, not thei
 
 import glob
 import os
+import pwd
 import re
 import stat
 
 from notqmail.admin.adopt_known import fate_of_variable
 from notqmail.admin.adopt_report import DIFFERS, SAME, UNKNOWN, YOURS, shown
+from notqmail.unix.accounts import is_single_user
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -230,14 +232,22 @@ def look_at_users(report: "Report", home: bytes) -> None:
         report.add(
             YOURS, "users", "assign", "is newer than cdb, so its changes are not in force: qmail-newu, if they should"
         )
-    _look_at_aliases(report, os.path.join(home, b"alias"))
+    _look_at_aliases(report, os.path.join(home, b"alias"), _own_name() if is_single_user(home) else "")
 
 
 def _is_newer(directory: bytes, one: bytes, other: bytes) -> bool:
     return os.stat(os.path.join(directory, one)).st_mtime > os.stat(os.path.join(directory, other)).st_mtime
 
 
-def _look_at_aliases(report: "Report", directory: bytes) -> None:
+def _own_name() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return ""  # then no mail can be for it either
+
+
+def _look_at_aliases(report: "Report", directory: bytes, whose: str) -> None:
+    """`whose`: the user whose single-user home this is, who needs no alias; "" for a classic home."""
     names = [name for name in sorted(os.listdir(directory)) if name.startswith(b".qmail")]
     counts = dict.fromkeys(["programs", "forwards", "mailboxes"], 0)
     for name in names:
@@ -248,7 +258,7 @@ def _look_at_aliases(report: "Report", directory: bytes) -> None:
     lines = ", ".join(f"{count} {what}" for what, count in counts.items())
     report.add(SAME, "alias", f"{len(names)} .qmail files", f"read as by C; lines in them: {lines}")
     for name in _ALIASES:
-        if b".qmail-" + name not in names and b".qmail-default" not in names:
+        if os.fsdecode(name) != whose and b".qmail-" + name not in names and b".qmail-default" not in names:
             report.add(YOURS, "alias", b".qmail-" + name, "is missing: mail for it bounces, as under C")
 
 

@@ -1,6 +1,6 @@
 """`notqmail adopt --apply` and `--undo`: the few steps that make a C home ours, and back.
 
-    note down (run as HOME/adopted.json) what will be added
+    note down, in HOME/adopted.json, what will be added
     make HOME/run, and the ledger in the queue
     for each program, qmail-queue last: a second name NAME.before-python for C's, then our launcher under NAME
 
@@ -14,7 +14,7 @@ import os
 import stat
 
 from notqmail.admin.adopt_programs import ADD, REFRESH, TAKE, Bin
-from notqmail.admin.launchers import KEPT_SUFFIX, compile_package, launcher_text
+from notqmail.admin.launchers import KEPT_SUFFIX, NEW_SUFFIX, compile_package, write_at_once, write_launcher
 from notqmail.admin.queue_tree import QueueTree
 from notqmail.queue.layout import DIRECTORIES, FILES
 from notqmail.unix.accounts import accounts_for
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 NOTES = b"adopted.json"
-_NEW = b".python-new"  # what a stop leaves under such a name is replaced, or removed on the way back
 _SOCKET_FILES = (b"run/qmail-queue", b"run/qmail-queue.lock", b"run/notqmail-run.pid")
 _FIRST, _LAST = "qmail-start", "qmail-queue"  # ours needs the writer that our qmail-start starts
 
@@ -126,17 +125,8 @@ class Steps:
         old = read_notes(self._tree) or Notes([], [])
         added = [name for name, program in found.programs.items() if program.fate == ADD and name not in old.programs]
         made = [path for path, *_ in _parts() if not self._is_there(path.encode()) and path not in old.made]
-        self._write_new(NOTES, Notes(old.programs + added, old.made + made).encode(), 0o644)
+        write_at_once(self._tree, NOTES, Notes(old.programs + added, old.made + made).encode(), 0o644)
         self._tree.sync([b""])
-
-    def _write_new(self, path: bytes, data: bytes, mode: int) -> None:
-        """A file under its name at once, on the disk before it has the name."""
-        new = path + _NEW
-        self._tree.discard(new)
-        self._tree.create(new, (data,))
-        self._tree.settle(new, os.geteuid(), None, mode)
-        self._tree.sync([new])
-        self._tree.rename(new, path)
 
     def _make_parts(self) -> None:
         accounts = accounts_for(self._home)
@@ -154,14 +144,12 @@ class Steps:
 
     def _put_launcher(self, name: str) -> None:
         place = b"bin/" + name.encode()
-        said = f"wrote bin/{name} anew" if self._is_ours(place) else f"added bin/{name}"
-        if self._is_there(place) and not self._is_ours(place):
+        said = f"added bin/{name}"
+        if self._is_there(place):
             kept = place + KEPT_SUFFIX
-            if not self._is_there(kept):
-                self._tree.link(place, kept)
-                self._tree.sync([b"bin"])  # C's must not be lost with its only name
-            said = f"kept bin/{name} as {kept.decode()}, put ours there"
-        self._write_new(place, launcher_text(name, self._home), 0o755)
+            is_anew = self._is_ours(place)
+            said = f"wrote bin/{name} anew" if is_anew else f"kept bin/{name} as {kept.decode()}, put ours there"
+        write_launcher(place, name, self._home, replace_foreign=True, tree=self._tree)
         self._say(said)
 
     def _is_ours(self, place: bytes) -> bool:
@@ -186,9 +174,9 @@ class Steps:
                 self._remove_part(path, left)
             if not left:
                 self._tree.discard(NOTES)
-        for left_over in [name for name in self._tree.names(b"bin") if name.endswith(_NEW)]:
+        for left_over in [name for name in self._tree.names(b"bin") if name.endswith(NEW_SUFFIX)]:
             self._tree.discard(b"bin/" + left_over)
-        self._tree.discard(NOTES + _NEW)
+        self._tree.discard(NOTES + NEW_SUFFIX)
         self._tree.sync([b"bin", b""])
         return left
 

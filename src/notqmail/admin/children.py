@@ -60,9 +60,14 @@ def group_is_gone(pid: int) -> bool:
     return False
 
 
-def signal_group(pid: int, number: int) -> None:
-    """Sends a signal to the group; one that has left already is what was wanted."""
+def signal_group(pid: int, number: int) -> bool:
+    """Sends a signal to the group; one that has left already is what was wanted. False: those who are left of it run as
+    another user, and cannot be reached.
+    """
     try:
         os.killpg(pid, number)
-    except (ProcessLookupError, PermissionError):
+    except ProcessLookupError:
         pass  # gone between the look and the signal
+    except PermissionError:
+        return False
+    return True

@@ -7,7 +7,7 @@ shown as an escape, so no line can move a terminal's cursor or look like another
 import os
 import time
 
-LINE_MAX = 4096  # longer lines are cut in the display, never in a program
+LINE_MAX = 4096  # bytes; what a longer line has beyond is not shown
 NAME_WIDTH = 12
 
 
@@ -24,10 +24,7 @@ class Console:
         while data and not self.closed:
             try:
                 data = data[os.write(self._descriptor, data) :]
-            except (
-                BrokenPipeError,
-                OSError,
-            ):  # `| head` has left, or the terminal is gone: the caller looks at closed
+            except OSError:  # `| head` has left, or the terminal is gone: the caller looks at closed
                 self.closed = True
 
     def log(self, name: str, line: str) -> None:
@@ -40,15 +37,15 @@ class Lines:
 
     def __init__(self, name: str) -> None:
         self._prefix = f"{name}: "
-        self._rest = bytearray()
+        self._rest = b""  # of the line that is not complete, no more than can be shown
 
     def feed(self, data: bytes) -> list[str]:
-        """The lines that `data` completes, printable, without the program's own name in front."""
-        self._rest += data
-        *whole, rest = bytes(self._rest).split(b"\n")
-        self._rest = bytearray(rest)
-        if len(rest) > LINE_MAX:
-            whole, self._rest = [*whole, rest], bytearray()
+        """The lines that `data` completes, printable, without the program's own name in front; each the same however
+        the pipe cut it, and no longer than LINE_MAX bytes.
+        """
+        first, *more = data.split(b"\n")
+        *whole, rest = [self._rest + first[: LINE_MAX - len(self._rest)], *more]
+        self._rest = rest[:LINE_MAX]
         return [printable(line[:LINE_MAX]).removeprefix(self._prefix) for line in whole]
 
     def end(self) -> list[str]:

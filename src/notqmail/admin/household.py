@@ -163,7 +163,10 @@ class Household:
             patience_s = min(patience_s, HURRIED_PATIENCE_S)
         gone = self.turn_until(lambda: service.pid == 0 and group_is_gone(service.group), patience_s)
         if not gone:
-            signal_group(service.group, signal.SIGKILL)
+            if not signal_group(service.group, signal.SIGKILL):
+                self._console.log(
+                    "notqmail", f"{service.name}: a process of another user is left: kill it as that user"
+                )
             end_s = self._clock.steady_s() + 5
             while (service.pid or not group_is_gone(service.group)) and self._clock.steady_s() < end_s:
                 self.turn(0.05)

@@ -8,6 +8,7 @@ Those are never overwritten unasked.
 """
 
 import compileall
+import errno
 import keyword
 import os
 import shlex
@@ -15,10 +16,12 @@ import stat
 import sys
 
 import notqmail
+from notqmail.admin.queue_tree import QueueTree
 from notqmail.unix.launchers import MARKER, is_ours
 
 SHEBANG_MAX = 127  # Linux before 5.1 cut the line there, and other systems still do
 KEPT_SUFFIX = b".before-python"
+NEW_SUFFIX = b".python-new"  # what a stop leaves under such a name is replaced by the next try
 
 
 class Foreign(Exception):
@@ -85,23 +88,67 @@ def _first_line(python: bytes) -> bytes:
     return line if usable else b"#!/bin/sh"
 
 
-def write_launcher(path: bytes, program: str, home: bytes, *, replace_foreign: bool = False) -> None:
-    """Writes one launcher under its name at once (no moment without the program), mode 0755.
+def write_at_once(tree: QueueTree, path: bytes, data: bytes, mode: int) -> None:
+    """A file of ours under its name at once, on the disk before it has the name. Raises OSError: then what had the name
+    has it still.
+    """
+    new = path + NEW_SUFFIX
+    tree.discard(new)
+    tree.create(new, (data,))
+    try:
+        tree.settle(new, os.geteuid(), None, mode)
+        tree.sync([new])  # an empty bin/qmail-queue after a power cut would refuse mail
+        tree.rename(new, path)
+    except OSError:
+        tree.discard(new)
+        raise
+
+
+def keep_foreign(tree: QueueTree, path: bytes) -> None:
+    """Gives the program under this name a second one, NAME.before-python, durably; one that it has already is good.
+
+    Raises FileExistsError when an older program is kept there, and other OSErrors.
+    """
+    here, kept = tree.aspect(path), tree.aspect(path + KEPT_SUFFIX)
+    if here is None or (kept is not None and kept.inode == here.inode):
+        return
+    if kept is not None:
+        raise FileExistsError(
+            errno.EEXIST, "an older program is kept under this name: move it away first", path + KEPT_SUFFIX
+        )  # fmt: skip
+    tree.link(path, path + KEPT_SUFFIX)
+    tree.sync([os.path.dirname(path)])  # the old one must not be lost with its only name
+
+
+def write_launcher(
+    path: bytes, program: str, home: bytes, *, replace_foreign: bool = False, tree: QueueTree | None = None
+) -> None:
+    """Writes one launcher under its name at once (no moment without a program), mode 0755. `path` is absolute, or
+    relative to `tree`.
 
     Raises Foreign when another program has the name, unless `replace_foreign`: then that one is kept beside
-    it as NAME.before-python, so going back is one `mv`. Raises OSError.
+    it as NAME.before-python, so going back is one `mv`. Raises OSError: then what had the name has it still.
     """
-    if os.path.lexists(path) and not is_ours(path):
+    tree = QueueTree() if tree is None else tree
+    here = tree.aspect(path)
+    if here is not None and not is_ours(tree.whole(path)):
         if not replace_foreign:
             raise Foreign(os.fsdecode(path))
-        os.rename(path, path + KEPT_SUFFIX)
-    new = path + b".new"
-    with open(new, "wb") as file:
-        file.write(launcher_text(program, home))
-        os.fchmod(file.fileno(), 0o755)
-        file.flush()
-        os.fsync(file.fileno())  # an empty bin/qmail-queue after a power cut would refuse mail
-    os.rename(new, path)
+        keep_foreign(tree, path)
+    write_at_once(tree, path, launcher_text(program, home), 0o755)
+
+
+def what_is_there(path: bytes) -> str:
+    """Which program has this name, and whether another is kept beside it: for who could not put ours there."""
+    kept = os.fsdecode(os.path.basename(path) + KEPT_SUFFIX)
+    beside = f"; {kept} is there too" if os.path.lexists(path + KEPT_SUFFIX) else ""
+    if not os.path.lexists(path):
+        return f"nothing has that name{beside}"
+    if is_ours(path):
+        return f"a launcher of ours has that name{beside}"
+    if beside and os.path.samestat(os.lstat(path), os.lstat(path + KEPT_SUFFIX)):
+        return f"the program that was there has that name still, and {kept} is a second name of it"
+    return f"the program that was there has that name still{beside}"
 
 
 def write_launchers(home: bytes) -> list[str]:

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable
 
+from notqmail.admin.command_line import counted, noun
 from notqmail.message.log_text import log_text
 from notqmail.queue.layout import queue_directory
 from notqmail.queue.ledger import ACCEPTED, ENDED, channel_and_offset, journal_lines
@@ -63,7 +64,7 @@ def in_doubt_line(store: QueueStore, account: Account, recipient: int, attempts:
         shown = log_text(record[1:]).decode()
     except OSError:
         shown = f"{os.fsdecode(channel)} recipient at {offset}"
-    return f"msg {account.number} (qp {account.qp}) to {shown}: {attempts} attempts in doubt"
+    return f"msg {account.number} (qp {account.qp}) to {shown}: {counted(attempts, 'attempt')} in doubt"
 
 
 def steady_look(home: bytes, pause: Callable[[float], None] = time.sleep) -> Totals:
@@ -81,8 +82,10 @@ def steady_look(home: bytes, pause: Callable[[float], None] = time.sleep) -> Tot
 
 def as_text(totals: Totals) -> str:
     """The account, for people."""
+    accepted, attempts = noun(totals.recipients, "recipient"), noun(totals.doubtful, "attempt")
+    doubted = counted(totals.doubted, "recipient")
     lines = [
-        f"accepted    {totals.recipients:>10} recipients of {totals.messages} messages",
+        f"accepted    {totals.recipients:>10} {accepted} of {counted(totals.messages, 'message')}",
         f"delivered   {totals.delivered:>10}",
         f"bounced     {totals.bounced:>10}   failed for good, the sender was told",
         f"discarded   {totals.discarded:>10}   failed for good, nobody left to tell (triple bounces)",
@@ -91,11 +94,14 @@ def as_text(totals: Totals) -> str:
     notes = [
         (totals.repeated, "delivered more than once (a crash between a delivery and its mark)"),
         (totals.maybe_twice, "under way at a crash: perhaps delivered twice"),
-        (totals.doubtful, f"attempts in doubt (nobody knows whether it arrived), for {totals.doubted} recipients"),
+        (
+            totals.doubtful,
+            f"{attempts} in doubt (nobody knows whether it arrived), for {doubted}",
+        ),
         (totals.maybe_again, "delivered after an attempt in doubt: perhaps twice"),
         (totals.failed_in_doubt, "failed after an attempt in doubt: the sender was told, perhaps it did arrive"),
-        (totals.interrupted, "messages interrupted before they were accepted"),
-        (totals.foreign, "messages accepted by programs that keep no ledger"),
+        (totals.interrupted, noun(totals.interrupted, "message") + " interrupted before acceptance"),
+        (totals.foreign, noun(totals.foreign, "message") + " accepted by programs that keep no ledger"),
     ]
     lines += [f"{count:>22}   {text}" for count, text in notes if count]
     lines += [f"in doubt: {line}" for line in totals.doubts]

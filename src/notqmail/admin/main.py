@@ -14,6 +14,8 @@ import sys
 
 from notqmail import __version__
 from notqmail.admin import adopt, launchers, ledger, new_home, queue_command, run_command
+from notqmail.admin.command_line import CLASSIC_HOME, Refused, a_path, absolute, add_home, default_home
+from notqmail.admin.queue_tree import QueueTree
 from notqmail.admin.settings import DEFAULT_HOST
 from notqmail.unix.accounts import MissingAccount, is_single_user
 
@@ -30,7 +32,7 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.command(options))
-    except (new_home.CannotMake, run_command.CannotRun, ledger.NoLedger, MissingAccount) as refusal:
+    except (new_home.CannotMake, run_command.CannotRun, ledger.NoLedger, MissingAccount, Refused) as refusal:
         _complain(str(refusal))
     except launchers.Foreign as foreign:
         _complain(f"{foreign} is not a launcher of ours; --replace keeps it as {foreign}.before-python")
@@ -50,9 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     init = commands.add_parser("init", help="make a home, or complete one; overwrites no setting and no mail")
-    init.add_argument(
-        "home", nargs="?", default=os.environ.get("QMAILHOME", "./var"), metavar="HOME", help="(%(default)s)"
-    )
+    add_home(init)
     init.add_argument(
         "--host",
         help=f"this machine's name, for the control files that are not there yet ({os.fsdecode(DEFAULT_HOST)})",
@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     init.set_defaults(command=_init)
 
     running = commands.add_parser("run", help="run the whole mail system here, as you, until Ctrl-C")
-    running.add_argument("--home", default=os.environ.get("QMAILHOME", "./var"), help="made when missing (%(default)s)")
+    running.add_argument("--home", type=a_path, default=default_home(), help="made when missing (%(default)s)")
     running.add_argument(
         "--smtp", default="127.0.0.1:2525", metavar="ADDRESS:PORT", help="where to take mail in (%(default)s)"
     )
@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     books = commands.add_parser(
         "ledger", help="what was accepted, and what became of it; exit 1 when it does not balance"
     )
-    books.add_argument("home", nargs="?", default=os.environ.get("QMAILHOME", "./var"), metavar="HOME")
+    add_home(books)
     books.set_defaults(command=_ledger)
 
     queue_command.add_parser(commands)
@@ -85,21 +85,20 @@ def _parser() -> argparse.ArgumentParser:
     launcher.add_argument(
         "program", choices=launchers.program_names(), metavar="PROGRAM", help="which of ours, such as qmail-remote"
     )
-    launcher.add_argument("path", metavar="PATH", help="the file to write, such as /var/qmail/bin/qmail-remote")
     launcher.add_argument(
-        "--home", default=os.environ.get("QMAILHOME", "/var/qmail"), help="the home it is to use (%(default)s)"
+        "path", type=a_path, metavar="PATH", help="the file to write, such as /var/qmail/bin/qmail-remote"
+    )
+    launcher.add_argument(
+        "--home", type=a_path, default=default_home(CLASSIC_HOME), help="the home it is to use (%(default)s)"
     )
     launcher.add_argument("--replace", action="store_true", help="keep a foreign PATH as PATH.before-python")
+    launcher.add_argument("--force", action="store_true", help="also where the qmail accounts cannot run it")
     launcher.set_defaults(command=_launcher)
     return parser
 
 
-def _absolute(path: str) -> bytes:
-    return os.path.abspath(os.fsencode(path))
-
-
 def _init(options: argparse.Namespace) -> int:
-    home = _absolute(options.home)
+    home = absolute(options.home)
     host = None if options.host is None else os.fsencode(options.host)
     for notice in new_home.make_home(home, host=host, classic=options.accounts):
         print(f"note: {notice}")
@@ -108,7 +107,7 @@ def _init(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    home = _absolute(options.home)
+    home = absolute(options.home)
     address = run_command.parse_address(options.smtp)
     if new_home.is_foreign_queue(home):
         raise run_command.CannotRun(
@@ -123,15 +122,28 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _ledger(options: argparse.Namespace) -> int:
-    totals = ledger.steady_look(_absolute(options.home))
+    totals = ledger.steady_look(absolute(options.home))
     print(ledger.as_text(totals))
     return FAILED if totals.faults else 0
 
 
 def _launcher(options: argparse.Namespace) -> int:
-    home = _absolute(options.home)
-    launchers.write_launcher(_absolute(options.path), options.program, home, replace_foreign=options.replace)
+    home, path = absolute(options.home), absolute(options.path)
     if not is_single_user(home):
+        out_of_reach = new_home.reach_notices()
+        if out_of_reach and new_home.is_foreign_queue(home) and not options.force:
+            raise Refused(
+                f"nothing was changed: {'; '.join(out_of_reach)}; install the package (and Python) where they can, or "
+                f"insist with --force (for a program that root alone runs)"
+            )
         for notice in new_home.code_notices():
-            print(f"note: {notice}")
+            print(f"note: {notice}", flush=True)
+    try:
+        launchers.write_launcher(path, options.program, home, replace_foreign=options.replace)
+        QueueTree().sync([os.path.dirname(path)])
+    except OSError as error:
+        what = f"{os.fsdecode(path)}: {error.strerror or error}"
+        if isinstance(error, FileExistsError) and error.filename == path + launchers.KEPT_SUFFIX:
+            what = f"{os.fsdecode(error.filename)}: {error.strerror}"
+        raise Refused(f"{what} ({launchers.what_is_there(path)})") from None
     return 0

@@ -142,7 +142,12 @@ def code_notices() -> list[str]:
         for directory in launchers.code_directories()
         if launchers.writable_by_others(directory)
     ]
-    return notices + [
+    return notices + reach_notices()
+
+
+def reach_notices() -> list[str]:
+    """The same: what the qmail accounts could not run at all."""
+    return [
         f"{path} cannot be reached by the qmail accounts: a directory above it is closed to them"
         for path in (os.path.realpath(sys.executable), *launchers.code_directories())
         if launchers.closed_to_others(path)

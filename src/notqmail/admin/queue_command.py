@@ -6,9 +6,11 @@
 
 import argparse
 import os
+import pwd
 import sys
 
 from notqmail.admin import queue_show
+from notqmail.admin.command_line import Refused, a_path, absolute, add_home, counted, default_home
 from notqmail.admin.queue_guard import Guard, InUse, is_running
 from notqmail.admin.queue_plan import HOPELESS, NOTE, Finding, Plan, as_text, by_what
 from notqmail.admin.queue_repair import Repair
@@ -16,7 +18,7 @@ from notqmail.admin.queue_survey import survey
 from notqmail.admin.queue_target import SPLIT_MAX, Target
 from notqmail.admin.queue_tree import QueueTree
 from notqmail.queue.layout import SPLIT, queue_directory
-from notqmail.unix.accounts import Accounts, accounts_for
+from notqmail.unix.accounts import GROUPS, USERS, Accounts, accounts_for, is_single_user
 from notqmail.unix.clock import Clock
 from notqmail.unix.durable import Disk
 
@@ -42,11 +44,11 @@ class Progress:
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds `queue` and what it can do."""
     queue = commands.add_parser("queue", help="what waits in the queue; check, repair or move a queue that is stopped")
-    queue.set_defaults(command=_show, home=_default_home())
+    queue.set_defaults(command=_show, home=default_home())
     verbs = queue.add_subparsers(metavar="VERB")
 
     show = verbs.add_parser("show", help="what waits: how much, since when, for which hosts (also without a verb)")
-    _add_home(show)
+    add_home(show)
     show.set_defaults(command=_show)
 
     check = verbs.add_parser(
@@ -54,7 +56,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     check.add_argument("--repair", action="store_true", help="do what is proposed; without it nothing is changed")
     _add_repair_options(check)
-    _add_home(check)
+    add_home(check)
     check.set_defaults(command=_check)
 
     split = verbs.add_parser(
@@ -64,16 +66,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     split.add_argument("--big-todo", action="store_true", help="split todo and intd as well, as the big-todo patch")
     split.add_argument("--dry-run", action="store_true", help="only say what would be done")
     _add_repair_options(split)
-    split.add_argument("--home", default=_default_home(), help="(%(default)s)")
+    split.add_argument("--home", type=a_path, default=default_home(), help="(%(default)s)")
     split.set_defaults(command=_split)
-
-
-def _default_home() -> str:
-    return os.environ.get("QMAILHOME", "./var")
-
-
-def _add_home(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("home", nargs="?", default=_default_home(), metavar="HOME", help="(%(default)s)")
 
 
 def _add_repair_options(parser: argparse.ArgumentParser) -> None:
@@ -89,7 +83,14 @@ def _split_number(text: str) -> int:
 
 
 def _home(options: argparse.Namespace) -> bytes:
-    return os.path.abspath(os.fsencode(options.home))
+    """Raises Refused where there is no queue."""
+    home = absolute(options.home)
+    try:
+        os.stat(queue_directory(home))
+    except (FileNotFoundError, NotADirectoryError):
+        shown = os.fsdecode(home)
+        raise Refused(f"{shown} has no queue: `notqmail init {shown}` makes a home") from None
+    return home
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -115,7 +116,7 @@ def _split(options: argparse.Namespace) -> int:
 
 def _work(options: argparse.Namespace, target: Target, *, repair: bool) -> int:
     home, clock = _home(options), Clock()
-    accounts = _accounts(home, classic=options.accounts)
+    accounts = _accounts(home, classic=options.accounts, repair=repair)
     try:
         guard = Guard(home)
     except InUse as refusal:
@@ -127,40 +128,69 @@ def _work(options: argparse.Namespace, target: Target, *, repair: bool) -> int:
             tree, target, accounts, clock.now_s(), with_strange=options.unknown, seen=Progress(clock, "files")
         )  # fmt: skip
         plan = work.look()
-        _print_layout(tree, target)
+        present = survey(tree).looks_like()
+        if present != target:
+            print(f"note: this queue looks {present}; wanted is {target}")
         _print_findings(plan.findings, everything=options.all)
-        if not repair:
-            return _say_what_would_be(plan)
-        return _do(work, target)
+        if repair:
+            return _do(work, target)
+        is_move = options.command is _split and present != target
+        return _say_what_would_be(plan, work.look(present) if is_move else plan)
     finally:
         guard.release()
 
 
-def _accounts(home: bytes, *, classic: bool) -> Accounts:
-    """Whose everything is to be. `classic`: also where a restored queue belongs to root. Raises MissingAccount."""
+def _accounts(home: bytes, *, classic: bool, repair: bool) -> Accounts:
+    """Whose everything is to be. `classic`: also where a restored queue belongs to root.
+
+    Raises MissingAccount, and Refused for a repair of another user's home: root would give files away below directories
+    in which that user can put a link at any moment.
+    """
     if classic:
         return accounts_for(os.path.join(home, b"no queue here"))
-    accounts = accounts_for(home)
-    if accounts.single_user and _owner_of_alias(home) not in (None, os.geteuid()):
-        print("note: the queue is the caller's but alias/ is not: was a classic queue restored? Then --accounts")
-    return accounts
+    if is_single_user(home):
+        if _owner_of(home, b"alias") not in (None, os.geteuid()):
+            print("note: the queue is the caller's but alias/ is not: was a classic queue restored? Then --accounts")
+        return accounts_for(home)
+    owner, sender = _owner_of(home, b"queue"), _owner_of(home, b"queue/info")
+    if owner is None or owner == 0 or owner in _classic_uids():
+        return accounts_for(home)
+    if sender not in (None, owner):
+        raise Refused(
+            f"{os.fsdecode(home)}: the queue belongs to uid {owner} and queue/info to uid {sender}: that is neither one"
+            " user's home nor one of the qmail accounts; --accounts says that it is to be theirs"
+        )
+    whose = f"{os.fsdecode(home)} is a single-user home of {_name(owner)}"
+    if repair:
+        raise Refused(
+            f"{whose}: nothing was changed; run this as that user (was a classic queue restored as them? Then as root,"
+            " with --accounts)"
+        )
+    print(f"note: {whose}: everything is to be theirs")
+    return Accounts(True, dict.fromkeys(USERS, owner), dict.fromkeys(GROUPS, os.stat(queue_directory(home)).st_gid))
 
 
-def _owner_of_alias(home: bytes) -> int | None:
+def _name(uid: int) -> str:
     try:
-        return os.stat(os.path.join(home, b"alias")).st_uid
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
+def _classic_uids() -> set[int]:
+    """Of those qmail accounts that exist."""
+    return {entry.pw_uid for entry in pwd.getpwall() if entry.pw_name in USERS.values()}
+
+
+def _owner_of(home: bytes, path: bytes) -> int | None:
+    try:
+        return os.stat(os.path.join(home, path)).st_uid
     except OSError:
         return None
 
 
-def _print_layout(tree: QueueTree, target: Target) -> None:
-    found = survey(tree).looks_like()
-    if found != target:
-        print(f"note: this queue looks {found}; wanted is {target}")
-
-
 def _print_findings(findings: list[Finding], *, everything: bool) -> None:
-    for group in by_what(findings).values():
+    for group in by_what(findings):
         shown = group if everything else group[:SHOWN_OF_A_SORT]
         for finding in shown:
             prefix = "note: " if finding.weight == NOTE else ""
@@ -169,13 +199,25 @@ def _print_findings(findings: list[Finding], *, everything: bool) -> None:
             print(f"... and {len(group) - len(shown)} more like the last (--all lists them)")
 
 
-def _say_what_would_be(plan: Plan) -> int:
-    hopeless = sum(finding.weight == HOPELESS for finding in plan.findings)
-    if not plan.faults:
-        print(f"The queue is sound: {plan.messages} messages.")
-        return SOUND
-    print(f"{plan.messages} messages; {plan.faults} faults, {hopeless} of them without a remedy. Nothing was changed.")
-    return UNSOUND
+def _say_what_would_be(plan: Plan, before: Plan) -> int:
+    """`before` tells what is wrong in the layout that the queue has: the rest of the plan is the move to another."""
+    wrong = [finding for finding in before.findings if finding.weight != NOTE]
+    known = {(finding.path, finding.what) for finding in wrong}
+    steps = sum(finding.weight != NOTE and (finding.path, finding.what) not in known for finding in plan.findings)
+    messages = counted(plan.messages, "message")
+    move = (
+        f"{counted(steps, 'step')} of the move. Nothing was changed." if plan is not before else "Nothing was changed."
+    )
+    if wrong:
+        hopeless = sum(finding.weight == HOPELESS for finding in wrong)
+        print(
+            f"{messages}; {counted(len(wrong), 'fault')}, {hopeless} of them without a remedy"
+            + ("; " if plan is not before else ". ")
+            + move
+        )
+        return UNSOUND
+    print(f"The queue is sound: {messages}" + (f"; {move}" if plan is not before else "."))
+    return SOUND
 
 
 def _do(work: Repair, target: Target) -> int:
@@ -184,12 +226,12 @@ def _do(work: Repair, target: Target) -> int:
         print(f"put away: queue/{as_text(old)} is now {as_text(new.removeprefix(b'../'))}")
     for trouble in work.trouble:
         print(f"could not: {trouble}")
-    messages = work.look().messages
+    messages = counted(work.look().messages, "message")
     if left:
-        print(f"{messages} messages; {len(left)} faults are left:")
+        print(f"{messages}; {counted(len(left), 'fault is', 'faults are')} left:")
         _print_findings(left, everything=False)
         return UNSOUND
-    print(f"The queue is sound, {target}: {messages} messages.")
+    print(f"The queue is sound, {target}: {messages}.")
     if target != Target():
         print(f"Our own programs cannot use it so: `notqmail queue split {SPLIT}` brings it back.")
     return SOUND

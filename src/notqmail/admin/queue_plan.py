@@ -291,10 +291,10 @@ def as_text(path: bytes) -> str:
     return path.decode("ascii", "backslashreplace")
 
 
-def by_what(findings: "Iterable[Finding]") -> dict[tuple[str, str], list[Finding]]:
-    """Findings of one sort together, numbers in the words left aside: for a list that a person can read."""
+def by_what(findings: "Iterable[Finding]") -> list[list[Finding]]:
+    """Findings of one sort together, wherever they are, numbers in the words left aside: for a person to read."""
     found: dict[tuple[str, str], list[Finding]] = {}
     for finding in findings:
         what = "".join(["#" if letter.isdigit() else letter for letter in finding.what])
-        found.setdefault((finding.path.split(b"/", 1)[0].decode("latin-1"), what), []).append(finding)
-    return found
+        found.setdefault((finding.weight, what), []).append(finding)
+    return list(found.values())

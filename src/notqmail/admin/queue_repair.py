@@ -49,10 +49,10 @@ class Repair:
         self.lost: list[tuple[bytes, bytes]] = []  # where something was, and where it is now
         self.trouble: dict[str, None] = {}  # what could not be done
 
-    def look(self) -> "Plan":
-        """What is to be done. Raises OSError."""
+    def look(self, target: "Target | None" = None) -> "Plan":
+        """What is to be done; with `target`, what it would be for a queue of that layout. Raises OSError."""
         found = survey(self._tree, self._seen)
-        return make_plan(found, self._target, self._accounts, self._now_s, with_strange=self._with_strange)
+        return make_plan(found, target or self._target, self._accounts, self._now_s, with_strange=self._with_strange)
 
     def run(self) -> "list[Finding]":
         """Does it; returns the faults that are left. Raises OSError where going on would not be safe."""

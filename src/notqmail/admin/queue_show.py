@@ -3,6 +3,7 @@
 Changes nothing; safe on a live queue, whose messages may end while we look: those are passed over.
 """
 
+from notqmail.admin.command_line import counted, noun
 from notqmail.message.dates import header_date
 from notqmail.message.log_text import log_text
 from notqmail.queue.store import CHANNELS, LOCAL, REMOTE, BadRecord, QueueStore
@@ -124,12 +125,12 @@ def as_text(found: Summary, now_s: int, *, is_running: bool | None) -> str:
         f", {found.waiting_in_todo} not sorted yet; {found.done} more are done",
     ]
     notes = (
-        (found.in_todo, "messages not preprocessed (many of them are being tried for the first time)"),
-        (found.bouncing, "messages with failures to tell the sender of"),
-        (found.finished, "messages that are done with, but for their end"),
-        (found.unreadable, "messages that cannot be read: see `notqmail queue check`"),
+        (found.in_todo, "not preprocessed (perhaps being tried for the first time)"),
+        (found.bouncing, "with failures to tell the sender of"),
+        (found.finished, "done with, but for the end"),
+        (found.unreadable, "that cannot be read: see `notqmail queue check`"),
     )
-    lines += [f"{count:>22}   {text}" for count, text in notes if count]
+    lines += [f"{count:>22}   {noun(count, 'message')} {text}" for count, text in notes if count]
     if found.oldest is not None:
         birth_s, number = found.oldest
         lines.append(f"oldest      {_span(now_s - birth_s):>10}   message {number}, {_date(birth_s)}")
@@ -142,7 +143,7 @@ def as_text(found: Summary, now_s: int, *, is_running: bool | None) -> str:
         lines += [f"{count:>22}   {_host(host)}" for host, count in ranked[:HOSTS_SHOWN]]
         if len(ranked) > HOSTS_SHOWN:
             rest = ranked[HOSTS_SHOWN:]
-            lines.append(f"{sum(count for _, count in rest):>22}   at {len(rest)} more hosts")
+            lines.append(f"{sum(count for _, count in rest):>22}   at {counted(len(rest), 'more host')}")
     return "\n".join([*lines, f"{state[is_running]}."])
 
 

@@ -31,6 +31,10 @@ class Aspect:
 class QueueTree(Disk):
     """A queue on this machine. Every directory is synced by itself: parts of a queue may be on several file systems."""
 
+    def whole(self, path: bytes) -> bytes:
+        """The path as the process may use it."""
+        return self._at(path)
+
     def aspect(self, path: bytes) -> Aspect | None:
         """What is there, symbolic links not followed; None for nothing. Raises OSError."""
         try:

@@ -26,7 +26,7 @@ ARRIVAL_WAIT_S = 30.0
 STOP_PATIENCE_S = 30.0
 LISTENING = "listening on"
 _PASSED_ON = (b"TZ", b"DATABYTES")
-_PASSED_ON_PREFIXES = (b"QMAIL", b"NOTQMAIL")
+_PASSED_ON_PREFIX = b"QMAIL"
 
 
 class CannotRun(Exception):
@@ -97,9 +97,7 @@ def show_address(address: tuple[str, int]) -> str:
 
 def child_environment(home: bytes, environ: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     """What the programs get: little, as from qmail's boot scripts, for .qmail programs see it too."""
-    kept = {
-        name: value for name, value in environ.items() if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)
-    }
+    kept = {name: value for name, value in environ.items() if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIX)}
     path = os.path.join(home, b"bin") + b":" + environ.get(b"PATH", b"/usr/local/bin:/usr/bin:/bin")
     return {**kept, b"QMAILHOME": home, b"PATH": path}
 

@@ -16,13 +16,14 @@ from notqmail.deliver.remote import (
     NoResources,
     open_socket,
 )
-from notqmail.deliver.remote_report import reports_of
+from notqmail.deliver.remote_report import refused_at_the_end, reports_of
 from notqmail.deliver.routes import NoRoute, candidates
 from notqmail.unix.resolver import MX
+from notqmail.wire.reports import temporary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from notqmail.deliver.dialogues import Dialogue
     from notqmail.deliver.remote import Job, Message, Surroundings
@@ -32,43 +33,56 @@ if TYPE_CHECKING:
     from notqmail.wire.reports import Report
     from notqmail.wire.smtp_client import Outcome
 
+    Tell = Callable[[int, Report], None]
+
 WRITE_BUFFER_BYTES = 262_144
 
 
-async def deliver(job: "Job", around: "Surroundings", resolver: "AsyncResolver") -> "Sequence[Report]":
-    """Delivers, or says why not: a report for each recipient. Whatever the network does is a report, no exception."""
+async def deliver(job: "Job", around: "Surroundings", resolver: "AsyncResolver", tell: "Tell") -> None:
+    """Delivers, or says why not: `tell(number, report)` once for each recipient, as soon as it is known.
+
+    Whatever the network does is a report, no exception.
+    """
     settings = around.settings
+    everybody = range(len(job.recipients))
+    report = NO_RESOURCES
     try:
         search = candidates(job.host, settings, own=around.own, draw=around.draw)
         found = await answered(search, resolver)
+        report = unreachable(found)
         for candidate in found:
             link = await connected(candidate, around)
             if link is not None:
                 connection = await open_connection(link, dialogue_with(candidate, settings), settings.timeout_s)
                 try:
-                    return await hand_over(job, connection)
+                    return await hand_over(job, everybody, connection, tell)
                 finally:
                     connection.quit()
     except NoRoute as nowhere:
-        return [nowhere.report] * len(job.recipients)
+        report = nowhere.report
     except NoResources:
-        return [NO_RESOURCES] * len(job.recipients)
-    return [unreachable(found)] * len(job.recipients)
+        report = NO_RESOURCES
+    for number in everybody:
+        tell(number, report)
 
 
-async def hand_over(job: "Job", connection: "Connection") -> "Sequence[Report]":
-    """One transaction; and more on the same connection for recipients whom the peer found too many for one.
+async def hand_over(job: "Job", numbers: "Sequence[int]", connection: "Connection", tell: "Tell") -> None:
+    """One transaction. Who was refused behind the last one accepted is asked once more on the same connection, without
+    those before: many servers take only so many at once. Nobody's refusal is final before, for nobody's would be in C,
+    where everybody comes alone.
 
-    It comes to an end: too many are only those after one that was accepted.
+    It comes to an end: only who came after an accepted one is asked again.
     """
     outcome = await connection.transact(job)
     reports = reports_of(outcome, len(job.recipients))
-    if outcome.overflow and outcome.report.succeeded and connection.may_transact:
-        reports = list(reports)
-        rest = await hand_over(job.only_for(outcome.overflow), connection)
-        for number, report in zip(outcome.overflow, rest, strict=True):
-            reports[number] = report
-    return reports
+    again = refused_at_the_end(outcome)
+    for at, report in enumerate(reports):
+        if at not in again:
+            tell(numbers[at], report)
+    if again and outcome.report.succeeded and connection.may_transact:
+        return await hand_over(job.only_for(again), [numbers[at] for at in again], connection, tell)
+    for at in again:
+        tell(numbers[at], temporary(reports[at].text))
 
 
 async def answered(asking: "Asking", resolver: "AsyncResolver") -> "list[Candidate]":

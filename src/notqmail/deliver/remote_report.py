@@ -5,6 +5,7 @@ then that record's text comes first, and the message report's only if it is no b
 """
 
 from notqmail.wire.reports import PERMANENT, SUCCESS, TEMPORARY, Report, permanent, temporary
+from notqmail.wire.smtp_client import ACCEPTED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,3 +61,13 @@ def reports_of(outcome: "Outcome", recipients: int) -> "Sequence[Report]":
         more = outcome.report.text if _RANK[outcome.report.kind] <= _RANK[kind] else b""
         found.append(Report(kind, text + more))
     return found + [outcome.report] * (recipients - len(found))
+
+
+def refused_at_the_end(outcome: "Outcome") -> "Sequence[int]":
+    """Who was refused (by number) after the last one that was accepted: perhaps only because so many came before.
+
+    Servers say "too many" in many ways (452, 552, 550, 571 ...), so it shows only when they are asked again, in a
+    transaction of their own.
+    """
+    accepted = [number for number, (letter, _) in enumerate(outcome.records) if letter == ACCEPTED]
+    return range(accepted[-1] + 1, len(outcome.records)) if accepted else ()

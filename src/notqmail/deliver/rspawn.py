@@ -46,9 +46,10 @@ from notqmail.wire.wide_link import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping
 
     from notqmail.control.remote_settings import RemoteSettings
+    from notqmail.deliver.remote_async import Tell
     from notqmail.deliver.tcpto import TimeoutTable
     from notqmail.unix.resolver_async import AsyncResolver
     from notqmail.wire.reports import Report
@@ -136,39 +137,39 @@ class Rspawn:
         try:
             self._slots.take(delivery.slot)
         except Refused as refusal:
-            self._report(delivery, [refusal.report] * len(delivery.recipients))
+            self._refuse(delivery, refusal.report)
             return
         try:
             if len({split_recipient(recipient)[1].lower() for recipient in delivery.recipients}) > 1:
                 raise Refused(_STRANGE_HOST)
             message_fd = open_message(self._home, self._queue_uid, delivery)
         except Refused as refusal:
-            self._answer(delivery, [refusal.report] * len(delivery.recipients))
+            self._slots.free(delivery.slot)
+            self._refuse(delivery, refusal.report)
             return
         task = self._loop.create_task(self._deliver(delivery, message_fd))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def _become_wide(self) -> None:
-        """qmail-send is one of ours and waits for this answer before it says more."""
-        self._reports.append(encode_report(ASKING_SLOT, Terms(self._wide_slots, RECIPIENTS_MAX).answer()))
+        """qmail-send is one of ours and waits for this answer before it says more.
+
+        A program of the site's takes one recipient a run, so that each has a slot and a report of its own.
+        """
+        recipients = 1 if foreign_program(self._home, self._environ) is not None else RECIPIENTS_MAX
+        self._reports.append(encode_report(ASKING_SLOT, Terms(self._wide_slots, recipients).answer()))
         self._flush_reports()
         self._reader, self._slots, self._is_wide = WideCommandReader(), Slots(self._wide_slots), True
 
-    def _answer(self, delivery: Delivery, reports: "Sequence[Report]") -> None:
-        self._slots.free(delivery.slot)
-        self._report(delivery, reports)
-        self._look_for_end()
+    def _refuse(self, delivery: Delivery, report: "Report") -> None:
+        for index in range(len(delivery.recipients)):
+            self._report(place_of(delivery.slot, index), report)
 
-    def _report(self, delivery: Delivery, reports: "Sequence[Report]") -> None:
+    def _report(self, place: int, report: "Report") -> None:
         """Reports of one turn of the loop leave in one write."""
         if not self._reports:
             self._loop.call_soon(self._flush_reports)
-        if self._is_wide:
-            places = (place_of(delivery.slot, index) for index in range(len(reports)))
-            self._reports += map(encode_wide_report, places, reports)
-        else:
-            self._reports.append(encode_report(delivery.slot, reports[0]))
+        self._reports.append(encode_wide_report(place, report) if self._is_wide else encode_report(place, report))
 
     def _flush_reports(self) -> None:
         self._write_reports(b"".join(self._reports))
@@ -189,32 +190,42 @@ class Rspawn:
     # One delivery.
 
     async def _deliver(self, delivery: Delivery, message_fd: int) -> None:
+        untold = set(range(len(delivery.recipients)))
+
+        def tell(index: int, report: "Report") -> None:
+            untold.remove(index)
+            if not untold:
+                self._slots.free(delivery.slot)  # before its last report: qmail-send may use it again at once
+            self._report(place_of(delivery.slot, index), report)
+
+        trouble = CRASHED
         try:
             known = self._current()
             if known.program is not None:
-                reports = await self._run_program(known.program, delivery, message_fd)
+                await self._run_program(known.program, delivery, message_fd, tell)
             else:
-                reports = await self._deliver_here(known, delivery, message_fd)
+                await self._deliver_here(known, delivery, message_fd, tell)
         except MemoryError:
-            reports = [OUT_OF_MEMORY] * len(delivery.recipients)
+            trouble = OUT_OF_MEMORY
         except Exception as error:  # noqa: BLE001 - a bug met by one delivery: it waits, the others go on
             complain(f"qmail-rspawn: delivery failed: {type(error).__name__}: {error}")
-            reports = [CRASHED] * len(delivery.recipients)
         finally:
             os.close(message_fd)
-        self._answer(delivery, reports)
+        for index in sorted(untold):
+            tell(index, trouble)
+        self._look_for_end()
 
-    async def _deliver_here(self, known: Known, delivery: Delivery, message_fd: int) -> "Sequence[Report]":
+    async def _deliver_here(self, known: Known, delivery: Delivery, message_fd: int, tell: "Tell") -> None:
         if known.settings is None:
-            return [known.trouble or NO_CONTROLS] * len(delivery.recipients)
+            return tell_all(delivery, tell, known.trouble or NO_CONTROLS)
         try:
             message = Message(message_fd)
         except OSError:
-            return [NO_MESSAGE] * len(delivery.recipients)
+            return tell_all(delivery, tell, NO_MESSAGE)
         _, host = split_recipient(delivery.recipient)
         job = Job(host, delivery.sender, delivery.recipients, message)
         around = Surroundings(known.settings, own=known.own, timeouts=self._timeouts, draw=chance)
-        return await deliver(job, around, self._resolver)
+        return await deliver(job, around, self._resolver, tell)
 
     def _current(self) -> Known:
         now_s = self._loop.time()
@@ -236,13 +247,12 @@ class Rspawn:
 
     # A qmail-remote that is not ours.
 
-    async def _run_program(self, program: bytes, delivery: Delivery, message_fd: int) -> "Sequence[Report]":
-        """One run for each recipient, one after the other: filters in that place expect to see them so."""
-        reports = []
-        for recipient in delivery.recipients:
+    async def _run_program(self, program: bytes, delivery: Delivery, message_fd: int, tell: "Tell") -> None:
+        """One run for each recipient. There is more than one only when the program came after our answer about terms:
+        then one after the other, each reported as it ends."""
+        for index, recipient in enumerate(delivery.recipients):
             os.lseek(message_fd, 0, os.SEEK_SET)
-            reports.append(await self._run_program_for(recipient, program, delivery.sender, message_fd))
-        return reports
+            tell(index, await self._run_program_for(recipient, program, delivery.sender, message_fd))
 
     async def _run_program_for(self, recipient: bytes, program: bytes, sender: bytes, message_fd: int) -> "Report":
         try:
@@ -291,6 +301,12 @@ class Rspawn:
             if found:
                 return Ended(status)
             await asyncio.sleep(_ENDED_POLL_S)
+
+
+def tell_all(delivery: Delivery, tell: "Tell", report: "Report") -> None:
+    """The same report for each recipient."""
+    for index in range(len(delivery.recipients)):
+        tell(index, report)
 
 
 def run(spawner: Rspawn) -> None:

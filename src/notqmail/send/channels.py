@@ -38,7 +38,7 @@ class Attempt:
 class Slot:
     """A slot in use: the deliveries of one command, those that have no report yet."""
 
-    __slots__ = ("answered", "attempts", "began_s", "destination", "is_slow", "is_taken")
+    __slots__ = ("answered", "attempts", "began_s", "delivered", "destination", "is_slow", "is_taken")
 
     def __init__(self, attempts: "list[Attempt]", destination: "Destination | None", began_s: int) -> None:
         self.attempts: list[Attempt | None] = [*attempts]
@@ -46,6 +46,7 @@ class Slot:
         self.is_taken = True
         self.is_slow = False
         self.answered = False  # with success or refusal for somebody
+        self.delivered = False  # with success for somebody
 
 
 class Channel:
@@ -147,6 +148,7 @@ class Channel:
             return None
         slot.attempts[index] = None
         slot.answered = slot.answered or (report is not None and report.kind in (SUCCESS, PERMANENT))
+        slot.delivered = slot.delivered or (report is not None and report.succeeded)
         if any(slot.attempts):
             return attempt, None
         del self.slots[number]

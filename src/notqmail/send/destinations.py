@@ -3,8 +3,11 @@
 A destination is a host (on the local channel there is one for all). Each may hold so many slots at a time: few at
 first, one more whenever it answers, half as many whenever it does not take anything (a refused connection, a
 time-out, a 4yz to everybody). So a dead host holds one slot and not all of them, and a live one never waits for it.
-Destinations with work and room take turns, a batch each; so the wait of one that is new is bounded by one batch of
-each before it.
+Destinations with work and room take turns, a batch each; so among the messages that are open one that is new waits for
+one batch of each before it.
+
+How many recipients go together adapts as well: after a command for several that delivered to nobody they go alone, for
+one of them may have made the server hang up on all; with every success twice as many again.
 """
 
 from collections import deque
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
 
 FIRST_LIMIT = 5
 _TROUBLED_MAX = 10_000  # destinations remembered although nothing waits for them: those with trouble
+_BATCH_WORTH_REMEMBERING = 100
 UNLIMITED = 1 << 30
 
 
@@ -30,10 +34,11 @@ class Batch:
 class Destination:
     """A host and what waits for it."""
 
-    __slots__ = ("has_turn", "host", "in_use", "limit", "waiting")
+    __slots__ = ("batch_limit", "has_turn", "host", "in_use", "limit", "waiting")
 
     def __init__(self, host: bytes, limit: int) -> None:
         self.host, self.limit, self.in_use = host, limit, 0
+        self.batch_limit = UNLIMITED
         self.waiting: deque[Batch] = deque()
         self.has_turn = False  # it is in the ring
 
@@ -67,21 +72,40 @@ class Destinations:
         self.waiting += 1
         self._give_turn(destination)
 
-    def next(self) -> Batch | None:
-        """The next batch to start, which is from now on; None while nobody with work has room."""
-        if not self._ring:
-            return None
-        destination = self._ring.popleft()
-        destination.has_turn = False
+    def batch_limit(self, host: bytes) -> int:
+        """How many recipients may go to this host together."""
+        destination = self._known.get(host)
+        return UNLIMITED if destination is None else destination.batch_limit
+
+    def next(self, *, beyond_limits: bool = False) -> Batch | None:
+        """The next batch to start, which is from now on; None while nobody with work has room.
+
+        `beyond_limits`: somebody with work but without room will do as well.
+        """
+        if self._ring:
+            destination = self._ring.popleft()
+            destination.has_turn = False
+        else:
+            waiting = (one for one in self._known.values() if one.waiting) if beyond_limits else iter(())
+            found = next(waiting, None)
+            if found is None:
+                return None
+            destination = found
         batch = destination.waiting.popleft()
         destination.in_use += 1
         self.waiting -= 1
         self._give_turn(destination)
         return batch
 
-    def ended(self, destination: Destination, *, answered: bool) -> None:
-        """A batch of it has ended; `answered`: with success or refusal for somebody at least."""
+    def ended(self, destination: Destination, *, answered: bool, delivered: bool, several: bool) -> None:
+        """A batch of it has ended; `answered`: with success or refusal for somebody at least, `delivered`: with success
+        for somebody; `several`: it had more than one recipient.
+        """
         destination.in_use -= 1
+        if delivered:
+            destination.batch_limit = min(destination.batch_limit * 2, UNLIMITED)
+        elif several:
+            destination.batch_limit = 1
         if answered:
             destination.limit = min(destination.limit + 1, self._limit_max)
         elif self._limit_max != UNLIMITED:
@@ -98,7 +122,7 @@ class Destinations:
     def _forget(self, destination: Destination) -> None:
         """One in trouble is remembered, newest last; the oldest of too many is not."""
         del self._known[destination.host]
-        if destination.limit < self._first_limit:
+        if destination.limit < self._first_limit or destination.batch_limit < _BATCH_WORTH_REMEMBERING:
             self._known[destination.host] = destination
             if len(self._known) > _TROUBLED_MAX:
                 oldest = next(iter(self._known.values()))

@@ -4,35 +4,33 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from notqmail.send.channels import Channel
 
-WINDOW = 10_000  # recipients looked at together: what a message for a million holds in memory is bounded
-
 
 class Job:
     """With its first delivery it has begun: then `retry_s` is when to try again if somebody is left, and `dying` says
-    that deferrals are now failures.
+    that deferrals are now failures. `goes_alone`: no recipient shares a transaction, for this may be the last try.
     """
 
     __slots__ = (
-        "_data", "_position", "birth_s", "channel", "dying", "is_at_end", "is_broken", "number", "open", "retry_s",
-        "sender", "undone", "waiting",
+        "_data", "_position", "birth_s", "channel", "dying", "goes_alone", "is_at_end", "is_broken", "number",
+        "open", "retry_s", "sender", "undone", "waiting",
     )  # fmt: skip
 
     def __init__(self, number: int, channel: "Channel", sender: bytes, birth_s: int, records: bytes) -> None:
         self.number, self.channel, self.sender, self.birth_s = number, channel, sender, birth_s
         self._data, self._position = records, 0
         self.retry_s: int | None = None
-        self.dying = False
+        self.dying = self.goes_alone = False
         self.is_at_end = False  # the pass has seen every recipient
         self.is_broken = False  # or came to a record that is neither T nor D, and the message waits
         self.waiting = 0  # recipients seen that have no slot yet
         self.open = 0  # deliveries under way
         self.undone = 0  # recipients seen and not finished for good
 
-    def next_window(self) -> list[tuple[int, bytes]]:
+    def next_window(self, most: int) -> list[tuple[int, bytes]]:
         """(offset of its record, address) of the next ones to do, in order; they count as waiting from now on."""
         data, position = self._data, self._position
         found: list[tuple[int, bytes]] = []
-        while (end := data.find(b"\0", position)) >= 0 and len(found) < WINDOW:
+        while (end := data.find(b"\0", position)) >= 0 and len(found) < most:
             letter = data[position : position + 1]
             if letter == b"T":
                 found.append((position, data[position + 1 : end]))

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from notqmail.send.jobs import Job
 
 BATCH_BYTES_MAX = 8_192  # of addresses in one command: a pipe takes it in one piece
+WINDOW = 10_000  # recipients looked at together: what a message for a million holds in memory is bounded
+ALONE_WINDOW = 200  # the same where each is a batch of its own
 JOBS_AHEAD = 100  # with so many messages opened whose recipients wait, no further one is opened without need
-PARKED_MAX = 10_000  # batches that may wait for hosts without room; beyond it even live hosts wait
+PARKED_MAX = 100_000  # batches that may wait for hosts without room; beyond it free slots are given to those, too
 
 
 class Passes:
@@ -62,7 +64,7 @@ class Passes:
     def next_batch(self, now_s: int) -> Batch | None:
         """What to start next; None while nothing is due or no host has room."""
         self._open_more(now_s)
-        batch = self.destinations.next()
+        batch = self.destinations.next(beyond_limits=self.destinations.waiting >= PARKED_MAX)
         if batch is not None:
             batch.job.waiting -= len(batch.recipients)
             if not batch.job.waiting:
@@ -77,14 +79,23 @@ class Passes:
 
     def _open_more(self, now_s: int) -> None:
         while self._may_open:
-            if self._partly and not self.destinations.is_ready:
-                self._read_window(self._partly.pop(0), now_s)
+            partly = self._next_partly()
+            if partly is not None:
+                self._partly.remove(partly)
+                self._read_window(partly, now_s)
             elif self.heap and self.heap[0][0] <= now_s:
                 job = self._open_job(heapq.heappop(self.heap)[1], now_s)
                 if job is not None:
                     self._read_window(job, now_s)
             else:
                 return
+
+    def _next_partly(self) -> "Job | None":
+        """Who has started all of its last window goes on before another message begins; in need, who has not, too."""
+        if not self._partly:
+            return None
+        ready = next((job for job in self._partly if not job.waiting), None)
+        return self._partly[0] if ready is None and not self.destinations.is_ready else ready
 
     def _read_window(self, job: "Job", now_s: int) -> None:
         had_waiting = job.waiting > 0
@@ -99,14 +110,15 @@ class Passes:
     def _batches(self, job: "Job") -> "Iterable[tuple[bytes, list[tuple[int, bytes]]]]":
         """(host, recipients) for the next window."""
         if not self._by_host:
-            return [(b"", [recipient]) for recipient in job.next_window()]
-        batch_max = 1 if asks_for_expansion(job.sender) else self._batch_max
+            return [(b"", [recipient]) for recipient in job.next_window(WINDOW)]
+        alone = job.goes_alone or asks_for_expansion(job.sender)
         found: list[tuple[bytes, list[tuple[int, bytes]]]] = []
         filling: dict[bytes, tuple[list[tuple[int, bytes]], int]] = {}  # host: its unfinished batch, bytes in it
-        for recipient in job.next_window():
+        for recipient in job.next_window(ALONE_WINDOW if alone else WINDOW):
             host = recipient[1].rpartition(b"@")[2].lower()
             batch, size = filling.get(host, ([], 0))
             size += len(recipient[1]) + 1
+            batch_max = 1 if alone else min(self._batch_max, self.destinations.batch_limit(host))
             if not batch or len(batch) >= batch_max or size > BATCH_BYTES_MAX:
                 batch, size = [], len(recipient[1]) + 1
                 found.append((host, batch))

@@ -124,7 +124,9 @@ class Sender:
             self._log.warning(b"trouble opening %b; will try again later" % split_path(channel.name, number))
             self.passes[channel.name].schedule(now_s + TROUBLE_S, number)
             return None
-        return Job(number, channel, sender, birth_s, records)
+        job = Job(number, channel, sender, birth_s, records)
+        job.goes_alone = is_dying(birth_s, now_s, self._lifetime_s)
+        return job
 
     def _looked(self, job: Job, now_s: int) -> None:
         if job.is_broken:
@@ -163,7 +165,10 @@ class Sender:
             if slot is not None:
                 freed[attempt] = slot
                 if slot.destination is not None:
-                    self.passes[channel.name].destinations.ended(slot.destination, answered=slot.answered)
+                    self.passes[channel.name].destinations.ended(
+                        slot.destination, answered=slot.answered, delivered=slot.delivered,
+                        several=len(slot.attempts) > 1,
+                    )  # fmt: skip
             if report is not None and attempt.job.dying and report.kind not in (SUCCESS, PERMANENT):
                 report = permanent(report.text + EXPIRED)
             ended.append((attempt, report))

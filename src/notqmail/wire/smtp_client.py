@@ -26,8 +26,6 @@ ACCEPTED, DEFERRED, REFUSED = b"r", b"s", b"h"  # letters of a recipient record
 UNANSWERED_MAX = 100  # commands in flight: both sides' socket buffers hold that much, so neither can block the other
 QUIT = b"QUIT\r\n"
 
-_TOO_MANY = (452, 552)  # RFC 5321 4.5.3.1.10: 552 from servers that follow RFC 821
-
 _GREETING, _EHLO, _HELO, _READY, _ENVELOPE, _BODY, _FINAL, _OVER = range(8)
 _MAIL, _DATA = -1, -2  # what an expected reply answers; 0 and up: that recipient
 
@@ -49,17 +47,12 @@ class Envelope:
 
 
 class Outcome:
-    """What became of one message: `records` (letter, text) for the first recipients, `report` for the message.
+    """What became of one message: `records` (letter, text) for the first recipients, `report` for the message."""
 
-    `overflow`: recipients (by number) that the peer refused only because there were so many before them.
-    """
+    __slots__ = ("records", "report")
 
-    __slots__ = ("overflow", "records", "report")
-
-    def __init__(
-        self, records: "Sequence[tuple[bytes, bytes]]", report: Report, overflow: "Sequence[int]" = ()
-    ) -> None:
-        self.records, self.report, self.overflow = records, report, overflow
+    def __init__(self, records: "Sequence[tuple[bytes, bytes]]", report: Report) -> None:
+        self.records, self.report = records, report
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Outcome) and self.encode() == other.encode()
@@ -80,8 +73,8 @@ class Session:
     """One connection: greeting and hello once, then one transaction for each `begin`."""
 
     __slots__ = (
-        "_accepted", "_commands", "_envelope", "_expected", "_extensions", "_helo_name", "_next", "_overflow", "_peer",
-        "_records", "_replies", "_state", "outcome", "wants_body",
+        "_accepted", "_commands", "_envelope", "_expected", "_extensions", "_helo_name", "_next", "_peer", "_records",
+        "_replies", "_state", "outcome", "wants_body",
     )  # fmt: skip
 
     def __init__(self, peer: bytes, helo_name: bytes) -> None:
@@ -98,7 +91,6 @@ class Session:
         self.wants_body = False
         self._records: list[tuple[bytes, bytes] | None] = []
         self._accepted = 0
-        self._overflow: list[int] = []
         self._commands: list[tuple[int, bytes]] = []
         self._next = 0  # first command not sent yet
         self._expected: list[int] = []  # what the replies to come answer
@@ -259,10 +251,7 @@ class Session:
             if is_failure(reply):
                 return self._fail(kind_of(reply), b"Connected to ", b" but sender was rejected", reply)
         elif is_failure(reply):
-            is_too_many = self._accepted > 0 and reply.code in _TOO_MANY
-            if is_too_many:
-                self._overflow.append(meaning)
-            letter = REFUSED if reply.code >= 500 and not is_too_many else DEFERRED
+            letter = REFUSED if reply.code >= 500 else DEFERRED
             text = b"%b does not like recipient.\n%b" % (self._peer, remote_said(reply))
             self._records[meaning] = (letter, text)
         else:
@@ -301,7 +290,7 @@ class Session:
             if record is None:
                 break  # records go by position: after the first unknown one the message report must speak
             known.append(record)
-        self.outcome = Outcome(known, report, [number for number in self._overflow if number < len(known)])
+        self.outcome = Outcome(known, report)
         self.wants_body = False
         self._state = _OVER
 
