@@ -53,8 +53,8 @@ class Channel:
     """LOCAL or REMOTE. `concurrency` slots; the lowest free one is taken, as in C.
 
     `terms` of a wide link, or None; `host_limit`: so many slots at most for one host (send.destinations). Up to
-    `slow_max` deliveries that have been under way for SLOW_S do not count: who waits for a host that is dead, or answers
-    a byte a second, takes nobody's place.
+    `slow_max` deliveries that have been under way for SLOW_S do not count: who waits for a host that is dead, or
+    answers a byte a second, takes nobody's place.
     """
 
     def __init__(
