@@ -1,14 +1,20 @@
 """Every power cut while messages are being queued: at each effect, with every set of survivors."""
 
+import os
 import random
+import socket
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from queue_states import FixedClock, legal_states
 
 from notqmail.queue.layout import split_path
 from notqmail.receive.enqueue import Enqueuer, Request
+from notqmail.receive.queue_serve import QueueServer
 from notqmail.testing.fake_disk import FakeDisk, PowerCut
 from notqmail.wire import queue_exit
+from notqmail.wire.qmqp import encode_descriptor_package, encode_package
 
 
 def make_request(number: int) -> Request:
@@ -58,6 +64,64 @@ def test_no_cut_loses_an_accepted_message_or_queues_half_of_one(batch: int) -> N
             check(survivor, requests, acknowledged)
             states += 1
     assert effects >= 9 and states > effects  # the enumeration did run
+
+
+def submitted_as_files(disk: FakeDisk, place: Path) -> bool:
+    """Two large messages and a small one, in one batch of the resident; whether all were acknowledged."""
+    path = str(place / "s")
+    with socket.socket(socket.AF_UNIX) as listener, ExitStack() as stack:
+        listener.bind(path)
+        stack.callback(os.unlink, path)
+        listener.listen()
+        listener.setblocking(False)
+        server = QueueServer(bytes(place), disk, FixedClock(), listener, uids=None)
+        stack.callback(server._poll.close)
+        clients: list[socket.socket] = []
+        for _ in range(3):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.connect(path)
+            clients.append(client)
+            server.turn(0)
+        for number, client in enumerate(clients):
+            addresses = b"s%d@x" % number, [b"r%d@x" % number, b"q@x"]
+            if number == 2:
+                client.send(encode_package(body(number), *addresses))
+            else:
+                with open(os.memfd_create("m"), "r+b") as file:
+                    file.write(body(number))
+                    file.flush()
+                    package = encode_descriptor_package(len(body(number)), *addresses)
+                    socket.send_fds(client, [package], [file.fileno()])
+        try:
+            server.turn(0)
+            return all(client.recv(100, socket.MSG_DONTWAIT)[4:6] == b"ok" for client in clients)
+        except PowerCut:
+            return False
+        finally:
+            for client in list(server._clients.values()):
+                server._drop(client)
+
+
+def body(number: int) -> bytes:
+    return b"Subject: %d\n\nbody %d\n" % (number, number)
+
+
+def test_no_cut_loses_an_accepted_message_that_came_in_a_file(short_path: Path) -> None:
+    disk = FakeDisk()
+    assert submitted_as_files(disk, short_path)
+    effects = disk.effects
+    for cut in range(effects + 1):
+        disk = FakeDisk()
+        disk.cut_at = cut
+        acknowledged = submitted_as_files(disk, short_path)
+        assert acknowledged == (cut == effects)
+        for survivor in disk.survivors(random.Random(cut), limit=512):
+            legal_states(survivor)
+            files = survivor.everything()
+            whole = [files[split_path(b"mess", int(path[5:]))] for path in files if path.startswith(b"todo/")]
+            assert len(whole) == 3 or not acknowledged
+            assert all(message.split(b"\n", 1)[1] in {body(0), body(1), body(2)} for message in whole)
+    assert effects >= 20
 
 
 def test_a_full_disk_at_any_step_is_an_error_and_leaves_no_message_behind() -> None:

@@ -88,14 +88,13 @@ class QueueLink:
 
         The caller keeps the descriptor and closes it. Raises nothing, as `submit`.
         """
-        package = encode_descriptor_package(length, sender, recipients)
+        package = RESIDENT_HELLO + encode_descriptor_package(length, sender, recipients)
         loop = asyncio.get_running_loop()
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.setblocking(False)
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 await loop.sock_connect(connection, self._path)
-                await loop.sock_sendall(connection, RESIDENT_HELLO)
                 sent = socket.send_fds(connection, [package], [descriptor])
                 await loop.sock_sendall(connection, package[sent:])
                 reader = PackageReader(limit=65_536)

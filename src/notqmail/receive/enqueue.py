@@ -25,7 +25,7 @@ from notqmail.wire import queue_exit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from notqmail.queue.ledger import SumUp
     from notqmail.unix.clock import Clock
@@ -103,8 +103,7 @@ class Enqueuer:
         paths.append(self._ledger.path)
         return True
 
-    def _try(self, step: "object", request: Request) -> bool:
-        assert callable(step)
+    def _try(self, step: "Callable[[Request], None]", request: Request) -> bool:
         try:
             step(request)
         except Refused as refused:

@@ -3,7 +3,8 @@
 Reading a stranger's file can take long, or for ever (a sparse file of gigabytes, a file system of the caller's own
 making), and the writer is everybody's. So the package's connection is given to a forked child, which queues the one
 message by the ordinary steps, answers, and ends; the writer goes on at once. Writers side by side are nothing new to
-the queue. One user has few such children, so what never ends costs only that user's next large messages.
+the queue. One user has few such children, and all strangers together leave some to our own accounts, so what never
+ends costs only that user's next large messages.
 """
 
 import os
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator
 
-CHILDREN_MAX = 60
-CHILDREN_PER_UID_MAX = 20
+CHILDREN_OF_STRANGERS_MAX = 40
+CHILDREN_PER_UID_MAX = 20  # so many have all our own accounts together as well, beyond those of strangers
+OURS = -1  # in place of a uid: all accounts of the mail system
 _END_WAIT_MS = 10_000
 
 
@@ -35,9 +37,10 @@ class Copies:
         return descriptor in self._pids
 
     def has_room(self, uid: int) -> bool:
-        """Whether this user may have another child."""
+        """Whether this user, or OURS, may have another child."""
         mine = sum(one == uid for one in self._uids.values())
-        return mine < CHILDREN_PER_UID_MAX and len(self._pids) < CHILDREN_MAX
+        foreign = sum(one != OURS for one in self._uids.values())
+        return mine < CHILDREN_PER_UID_MAX and (uid == OURS or foreign < CHILDREN_OF_STRANGERS_MAX)
 
     def start(self, uid: int, keep: "socket.socket", descriptors: "list[int]", copy: "Callable[[], bytes]") -> int:
         """Forks; returns what to poll. The child closes `descriptors`, calls `copy` and sends its result to `keep`.

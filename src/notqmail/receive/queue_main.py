@@ -14,6 +14,7 @@ from notqmail.unix.clock import Clock
 from notqmail.unix.durable import Disk, load_syncfs
 from notqmail.unix.mains import PERMANENT, TEMPORARY, complain
 from notqmail.unix.memory import RESIDENT_BYTES, limit_memory
+from notqmail.unix.open_files import allow_many_open_files
 
 
 def serve(home: bytes, arguments: list[str]) -> int:
@@ -60,6 +61,7 @@ def serve(home: bytes, arguments: list[str]) -> int:
     signal.set_wakeup_fd(wake_write)
     server.watch(wake_read)
     limit_memory(RESIDENT_BYTES)
+    allow_many_open_files()  # each connection may bring a file
     gc.collect()
     gc.freeze()
     gc.disable()  # nothing here makes cycles; a pause would be everybody's pause
