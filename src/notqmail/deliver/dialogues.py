@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         """One connection's."""
 
         farewell: bytes
+        may_find_too_many: bool  # whether a refusal may mean only that there were too many recipients
 
         @property
         def session(self) -> ClientSession:
@@ -66,6 +67,7 @@ class SmtpDialogue:
     __slots__ = ("session",)
 
     farewell = QUIT
+    may_find_too_many = True
 
     def __init__(self, peer: bytes, helo_name: bytes) -> None:
         self.session = Session(peer, helo_name)

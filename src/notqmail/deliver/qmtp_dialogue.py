@@ -19,6 +19,7 @@ class QmtpDialogue:
     __slots__ = ("session",)
 
     farewell = b""
+    may_find_too_many = False
 
     def __init__(self, peer: bytes) -> None:
         self.session = Session(peer)

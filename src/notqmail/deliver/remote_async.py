@@ -75,7 +75,7 @@ async def hand_over(job: "Job", numbers: "Sequence[int]", connection: "Connectio
     """
     outcome = await connection.transact(job)
     reports = reports_of(outcome, len(job.recipients))
-    again = refused_at_the_end(outcome)
+    again = refused_at_the_end(outcome) if connection.may_find_too_many else ()
     for at, report in enumerate(reports):
         if at not in again:
             tell(numbers[at], report)
@@ -178,6 +178,11 @@ class Connection(asyncio.Protocol):
     def may_transact(self) -> bool:
         """Whether this connection can take another job."""
         return self._session.may_begin and self._can_write()
+
+    @property
+    def may_find_too_many(self) -> bool:
+        """Whether a refusal behind somebody who was accepted may mean only that there were too many."""
+        return self._dialogue.may_find_too_many
 
     async def transact(self, job: "Job") -> "Outcome":
         """Hands one message over."""
