@@ -37,7 +37,9 @@ class Pass:
 
 
 class Watch:
-    """`limits`: slots of each channel. An era ends with whatever allows earlier tries: a start, ALRM, disk trouble."""
+    """`limits`: slots of each channel. An era ends with whatever allows earlier tries: a start, ALRM, disk trouble, a
+    clock set back.
+    """
 
     def __init__(self, clock: Clockwork, limits: dict[bytes, int], lifetime_s: int) -> None:
         self._clock, self._limits, self._lifetime_s = clock, limits, lifetime_s
@@ -109,7 +111,11 @@ class Watch:
                 self._end_pass(pid, channel, one)
 
     def clock_set_back(self, seconds: int) -> None:
-        """What waits for a time of the wall clock waits that much longer; what is announced does not."""
+        """What waits for a time of the wall clock waits that much longer; what is announced does not.
+
+        What was due by the old time may be open already and waiting for a slot: it is tried before its new time.
+        """
+        self._era += 1
         if self._clock.steady_s() < self._excused_until_s:
             self._excused_until_s += seconds
         for pid, until_s in self._expected.items():
