@@ -6,6 +6,7 @@ from notqmail.receive import one_client
 from notqmail.receive.package_session import DONE, SESSION_MAX_S, UNABLE, World
 from notqmail.receive.qmqpd import Session
 from notqmail.unix.mains import PERMANENT, complain
+from notqmail.unix.peer import Peer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def once(home: bytes, environ: "Mapping[bytes, bytes]", clock: "Clock", read_fd:
 
         return open_submission(home, environ)
 
-    client = one_client.Client(read_fd, write_fd, SESSION_MAX_S)
+    client = Peer(read_fd, write_fd, SESSION_MAX_S)
     return one_client.converse(
         Session(environ, World(clock, open_sink)), clock, client,
         session_max_s=SESSION_MAX_S, gone_code=DONE, silent_code=UNABLE,

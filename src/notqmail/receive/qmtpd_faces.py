@@ -8,6 +8,7 @@ from notqmail.receive import one_client
 from notqmail.receive.package_session import DONE, SESSION_MAX_S, UNABLE, World
 from notqmail.receive.qmtpd import Session
 from notqmail.unix.controls import Unreadable, control_reader
+from notqmail.unix.peer import Peer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def once(home: bytes, environ: "Mapping[bytes, bytes]", clock: "Clock", read_fd:
         return open_submission(home, environ)
 
     session = Session(settings, environ, World(clock, open_sink), more_hosts(home))
-    client = one_client.Client(read_fd, write_fd, SESSION_MAX_S)
+    client = Peer(read_fd, write_fd, SESSION_MAX_S)
     return one_client.converse(
         session, clock, client, session_max_s=SESSION_MAX_S, gone_code=DONE, silent_code=UNABLE
     )  # fmt: skip

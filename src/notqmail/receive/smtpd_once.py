@@ -10,9 +10,9 @@ from notqmail.control.smtpd_settings import smtpd_settings
 from notqmail.policy.limits import SESSION_MAX_S
 from notqmail.policy.relay import check_more_hosts, more_hosts
 from notqmail.receive import one_client
-from notqmail.receive.one_client import Client, Gone, Silent
 from notqmail.receive.smtpd import FAILED, Session, World
 from notqmail.unix.controls import Unreadable, control_reader
+from notqmail.unix.peer import Gone, Peer, Silent
 from notqmail.wire.smtp_server import NO_CONTROLS
 
 TYPE_CHECKING = False
@@ -38,14 +38,14 @@ def run(home: bytes, environ: "Mapping[bytes, bytes]", clock: "Clock", read_fd: 
 def converse(session: Session, settings: "SmtpdSettings", clock: "Clock", read_fd: int, write_fd: int) -> int:
     """Carries bytes between the client and the session until one of them ends it, or SESSION_MAX_S have passed."""
     return one_client.converse(
-        session, clock, Client(read_fd, write_fd, settings.timeout_s),
+        session, clock, Peer(read_fd, write_fd, settings.timeout_s),
         session_max_s=SESSION_MAX_S, gone_code=FAILED, silent_code=FAILED,
     )  # fmt: skip
 
 
 def _refuse(write_fd: int) -> int:
     try:
-        Client(0, write_fd, 60).write(NO_CONTROLS.plain)
+        Peer(0, write_fd, 60).write(NO_CONTROLS.plain)
     except (Gone, Silent):
         pass  # nobody to tell
     return FAILED
