@@ -18,7 +18,8 @@ from notqmail.testing.fake_disk import FakeDisk
 # They do what their caller wants; the caller's name says more.
 _FOR_OTHERS = {
     "_create", "_forget", "_sync", "_try", "_remove", "sync", "flush", "discard", "append", "append_whole", "create",
-    "unlink", "remove", "<listcomp>", "perform", "_effect", "sync_preprocessed", "_unlink_tmp", "acting",
+    "unlink", "remove", "<listcomp>", "perform", "_effect", "keep_preprocessed",
+    "keep_ended", "barrier", "_durably", "<lambda>", "_unlink_tmp", "acting",
 }  # fmt: skip
 
 
@@ -29,6 +30,8 @@ class Step:
     """One effect, or something the world saw (`what` is "said"). `replay` does it again on another disk."""
 
     role = ""  # the program whose step it is
+    only_order = False  # a sync where a barrier is wanted
+    files: tuple[bytes, ...] = ()  # of its paths, those that are no directories
 
     def __init__(self, label: str, what: str, arguments: tuple[object, ...], now_s: int, number: int = 0) -> None:
         self.label, self.what, self.arguments, self.now_s, self.number = label, what, arguments, now_s, number
@@ -125,6 +128,11 @@ class Recorder(FakeDisk):
     def sync(self, paths: Sequence[bytes]) -> None:
         super().sync(paths)
         self._record("sync", "+".join(sorted({_kind(path) for path in paths})), (list(paths),))
+
+    def barrier(self, paths: Sequence[bytes], before: bytes) -> None:
+        super().barrier(paths, before)
+        self.steps[-1].only_order = True
+        self.steps[-1].files = tuple(path for path in paths if path in self._entries)
 
     def set_modified(self, path: bytes, modified_s: int) -> None:
         super().set_modified(path, modified_s)

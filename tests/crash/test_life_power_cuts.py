@@ -169,15 +169,23 @@ class ForgetfulDisk(FakeDisk):
         assert isinstance(paths, list | tuple)
         super().sync([path for path in paths if not path.startswith(self.forgets)])
 
+    def barrier(self, paths: object, before: bytes) -> None:
+        assert isinstance(paths, list | tuple)
+        super().barrier([path for path in paths if not path.startswith(self.forgets)], before)
 
+
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("forgets", [b"mess/", b"pid/", b"todo", b"info/", b"local/", b"bounce"])
-def test_every_sync_that_is_left_out_is_noticed(forgets: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_sync_that_is_left_out_is_noticed(
+    forgets: bytes, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(ForgetfulDisk, "forgets", forgets)
     name = "a failure bounces"
     messages, answers = WORKLOADS[name]
-    reference = ForgetfulDisk()
+    reference = ForgetfulDisk(model=model)
     with_ledger(reference)
     live(reference, World(answers), messages, set())
-    with pytest.raises((AssertionError, OSError, KeyError)):
-        for _survivor, after, accepted in restarted_after_each_cut(ForgetfulDisk, reference.effects, name, limit=64):
+    disks = partial(ForgetfulDisk, model=model)
+    with pytest.raises((AssertionError, OSError, LookupError, ValueError)):
+        for _survivor, after, accepted in restarted_after_each_cut(disks, reference.effects, name, limit=64):
             check_world(after, messages, accepted, answers)

@@ -12,6 +12,7 @@ from queue_states import FixedClock, legal_states
 from notqmail.queue.layout import split_path
 from notqmail.receive.enqueue import Enqueuer, Request
 from notqmail.receive.queue_serve import QueueServer
+from notqmail.testing.disk_models import OrderedModel, StrictModel
 from notqmail.testing.fake_disk import FakeDisk, PowerCut
 from notqmail.wire import queue_exit
 from notqmail.wire.qmqp import encode_descriptor_package, encode_package
@@ -44,14 +45,17 @@ def check(disk: FakeDisk, requests: list[Request], acknowledged: bool) -> None:
         assert message.endswith(b"Subject: %d\n\nbody %d\n" % (index, index)), "half a message is queued"
 
 
+@pytest.mark.parametrize("model", [StrictModel, OrderedModel])
 @pytest.mark.parametrize("batch", [1, 2])
-def test_no_cut_loses_an_accepted_message_or_queues_half_of_one(batch: int) -> None:
-    disk = FakeDisk()
+def test_no_cut_loses_an_accepted_message_or_queues_half_of_one(
+    batch: int, model: type[StrictModel] | type[OrderedModel]
+) -> None:
+    disk = FakeDisk(model=model)
     Enqueuer(disk, FixedClock(), 9).enqueue([make_request(number) for number in range(batch)])
     effects = disk.effects
     states = 0
     for cut in range(effects + 1):
-        disk = FakeDisk()
+        disk = FakeDisk(model=model)
         disk.cut_at = cut
         requests = [make_request(number) for number in range(batch)]
         try:

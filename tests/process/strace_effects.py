@@ -13,10 +13,12 @@ from pathlib import Path
 CALLS = (
     "execve,clone,clone3,fork,vfork,chdir,fchdir,open,openat,openat2,creat,write,pwrite64,writev,pwritev,pwritev2,"
     "sendfile,copy_file_range,splice,link,linkat,unlink,unlinkat,rename,renameat,renameat2,symlink,symlinkat,mkdir,"
-    "mkdirat,rmdir,truncate,ftruncate,fallocate,utimensat,utime,utimes,fsync,fdatasync,syncfs,sync,msync"
+    "mkdirat,rmdir,truncate,ftruncate,fallocate,utimensat,utime,utimes,fsync,fdatasync,syncfs,sync,msync,sync_file_range"
 )
 Effect = tuple[str, str, str]  # program, what, path
-Modelled = Effect | tuple[str, str, list[str]]  # a sync has the list of its paths
+Modelled = (
+    Effect | tuple[str, str, list[str]]
+)  # a sync or barrier has the list of its paths; directories end in a slash
 
 _LINE = re.compile(r"(\d+) +([\d.]+) (.*)")
 _BEGUN = re.compile(r"(\w+)\((.*) <unfinished \.\.\.>$")
@@ -126,6 +128,9 @@ class Trace:
                 process.writes_to = target
         elif call in ("fsync", "fdatasync", "syncfs", "ftruncate", "fallocate"):
             self._add(process, call, _descriptor(arguments))
+        elif call == "sync_file_range":
+            if "WAIT_AFTER" in arguments:  # it is for the second one that the program waits
+                self._add(process, "written out", _descriptor(arguments))
         elif call in ("sync", "msync"):
             self._add(process, call, f"{self._home}/queue/")
         elif call.startswith("utime"):
@@ -201,7 +206,8 @@ def recorded_effects(steps: Iterable[object], names: Names) -> Iterator[Modelled
     for step in steps:
         what, role, arguments = step.what, step.role, step.arguments  # type: ignore[attr-defined]
         if what == "sync":
-            yield role, "sync", [str(names.of(path.decode())) for path in arguments[0]]
+            paths = [str(names.of(path.decode())) + "/" * (path not in step.files) for path in arguments[0]]  # type: ignore[attr-defined]
+            yield role, "barrier" if step.only_order else "sync", paths  # type: ignore[attr-defined]
         elif what != "said":
             paths = arguments[:2] if what in ("link", "rename") else arguments[:1]
             for part in _parts(what, arguments):

@@ -14,6 +14,8 @@ from no_help import NO_HELP
 from notqmail.admin.launchers import module_name, program_names
 from notqmail.send import start
 from notqmail.unix import accounts
+from notqmail.wire.queue_exit import report_for_exit
+from notqmail.wire.reports import TEMPORARY
 
 NO_QUEUE = "{home} has no queue: run `notqmail init {home}`\n"
 Done = subprocess.CompletedProcess[str]
@@ -69,6 +71,23 @@ def test_qmail_start_as_root_of_a_classic_home_has_nothing_against_it(
         os.chown(tmp_path / "queue", 40_004, -1)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert start.why_not(bytes(tmp_path)) is None
+
+
+# ── a directory as descriptor 0 ──────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("program", ["qmail-queue", "qmail-inject", "sendmail", "qmail-smtpd", "qmail-local"])
+def test_a_directory_in_the_place_of_a_message_is_refused_by_the_interpreter_itself(
+    program: str, short_path: Path
+) -> None:
+    home = Home(short_path / "h")
+    words = [home.program(program), *(["someone@me.test"] if program in ("qmail-inject", "sendmail") else [])]
+    directory = os.open(short_path, os.O_RDONLY)
+    done = subprocess.run(words, stdin=directory, capture_output=True, timeout=DEADLINE_S, check=False)
+    os.close(directory)
+    assert (done.returncode, done.stdout) == (1, b"") and b"<stdin> is a directory" in done.stderr
+    assert report_for_exit(done.returncode).kind == TEMPORARY, "so its caller tries again"
+    assert not home.queued() and not home.litter()
 
 
 # ── the others ───────────────────────────────────────────────────────────────────────────────────────────────────

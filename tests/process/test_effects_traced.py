@@ -5,7 +5,8 @@ files written, what is synced. So what the power-cut tests prove of their record
 programs really take. One thing only is left to the day: whether a report comes within the moment for which
 qmail-send waits before it ends messages; each way is allowed, at each such moment.
 
-A sync of several paths is one syncfs where a resident does it, else an fsync of each of them in order.
+A sync of several paths is one syncfs where a resident does it, else an fsync of each of them in order. A barrier is
+that too, or on a file system that keeps order each file is written out.
 """
 
 import itertools
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ordered_disk import ordered_disk
 from queue_home import Home, System, until
 from strace_effects import CALLS, Effect, Modelled, Names, Trace, recorded_effects
 
@@ -172,9 +174,14 @@ def difference(real: list[Effect], model: list[Modelled]) -> str:
     """What the first difference is; empty when there is none."""
     theirs = iter(real)
     for program, what, paths in model:
-        wanted = [(program, what, paths)] if isinstance(paths, str) else [(program, "fsync", path) for path in paths]
         found = next(theirs, None)
-        if found == (program, "syncfs", "") and len(wanted) > 1:
+        if isinstance(paths, str):
+            wanted = [(program, what, paths)]
+        elif what == "barrier" and found is not None and found[1] == "written out":
+            wanted = [(program, "written out", path) for path in paths if not path.endswith("/")]
+        else:
+            wanted = [(program, "fsync", path.rstrip("/")) for path in paths]
+        if found is not None and found[:2] == (program, "syncfs") and len(wanted) > 1:
             continue
         while wanted and found == wanted[0]:
             wanted.pop(0)
@@ -195,14 +202,28 @@ def all_differences(real: list[Effect], late: tuple[bool, ...]) -> str:
     )
 
 
-def test_programs_do_to_the_disk_what_the_recorded_queue_does(short_path: Path) -> None:
+@pytest.fixture(params=["the disk of the tests", "ext4 in order"])
+def place(request: pytest.FixtureRequest, short_path: Path) -> Iterator[Path]:
+    """Where the system lies."""
+    if request.param != "ext4 in order":
+        yield short_path
+        return
+    with ordered_disk(short_path) as mounted:
+        mounted.chmod(0o755)
+        yield mounted
+
+
+def test_programs_do_to_the_disk_what_the_recorded_queue_does(place: Path, short_path: Path) -> None:
     traces = short_path / "traces"
     traces.mkdir()
-    real = traced(TracedHome(short_path / "h", traces), short_path / "log")
+    real = traced(TracedHome(place / "h", traces), short_path / "log")
     model, moments = modelled(())
     programs = {SEND, CLEAN, QUEUE, ONE_SHOT, WORKER}
     assert {effect[0] for effect in model} == {effect[0] for effect in real} == programs
-    assert {effect[1] for effect in real} >= {"create", "write", "link", "unlink", "times", "fsync", "syncfs"}
+    assert {effect[1] for effect in real} >= {"create", "write", "link", "unlink", "times", "fsync"}
+    if place != short_path:
+        assert ("qmail-queue --serve", "written out") in {effect[:2] for effect in real}
+        assert (WORKER, "written out") in {effect[:2] for effect in real}
     differences = []
     for late in itertools.product((False, True), repeat=moments):
         differences.append(all_differences(real, late))
@@ -260,15 +281,33 @@ def test_a_trace_is_read_as_the_steps_of_programs(tmp_path: Path) -> None:
     ("real", "is_same"),
     [
         ([("a", "link", "x"), ("a", "fsync", "p"), ("a", "fsync", "q"), ("b", "unlink", "x")], True),
-        ([("a", "link", "x"), ("a", "syncfs", ""), ("b", "unlink", "x")], True),
+        ([("a", "link", "x"), ("a", "syncfs", "p"), ("b", "unlink", "x")], True),
         ([("a", "link", "x"), ("a", "fsync", "p"), ("b", "unlink", "x")], False),
         ([("a", "link", "x"), ("a", "fsync", "q"), ("a", "fsync", "p"), ("b", "unlink", "x")], False),
-        ([("a", "link", "x"), ("b", "unlink", "x"), ("a", "syncfs", "")], False),
-        ([("a", "link", "x"), ("b", "syncfs", ""), ("b", "unlink", "x")], False),
-        ([("a", "link", "x"), ("a", "syncfs", "")], False),
-        ([("a", "link", "x"), ("a", "syncfs", ""), ("b", "unlink", "x"), ("b", "write", "x")], False),
+        ([("a", "link", "x"), ("b", "unlink", "x"), ("a", "syncfs", "p")], False),
+        ([("a", "link", "x"), ("b", "syncfs", "p"), ("b", "unlink", "x")], False),
+        ([("a", "link", "x"), ("a", "syncfs", "p")], False),
+        ([("a", "link", "x"), ("a", "syncfs", "p"), ("b", "unlink", "x"), ("b", "write", "x")], False),
     ],
 )
 def test_the_comparison_notices(real: list[Effect], is_same: bool) -> None:
-    model: list[Modelled] = [("a", "link", "x"), ("a", "sync", ["p", "q"]), ("b", "unlink", "x")]
+    model: list[Modelled] = [("a", "link", "x"), ("a", "sync", ["p", "q/"]), ("b", "unlink", "x")]
     assert (difference(real, model) == "") is is_same
+
+
+@pytest.mark.parametrize(
+    ("real", "is_same"),
+    [
+        ([("a", "fsync", "p"), ("a", "fsync", "d"), ("a", "fsync", "q")], True),
+        ([("a", "syncfs", "p")], True),
+        ([("a", "written out", "p"), ("a", "written out", "q")], True),
+        ([("a", "written out", "p")], False),
+        ([("a", "written out", "p"), ("a", "written out", "d"), ("a", "written out", "q")], False),
+        ([("b", "written out", "p"), ("b", "written out", "q")], False),
+        ([], False),
+    ],
+)
+def test_a_barrier_is_a_sync_or_its_files_are_written_out(real: list[Effect], is_same: bool) -> None:
+    assert (difference(real, [("a", "barrier", ["p", "d/", "q"])]) == "") is is_same
+    if real and real[0][1] == "written out":
+        assert difference(real, [("a", "sync", ["p", "d/", "q"])])

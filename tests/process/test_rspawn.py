@@ -202,7 +202,7 @@ def test_recipients_of_one_command_ride_in_one_transaction_and_are_reported_each
         reports = spawner.delivered(300, *RECIPIENTS)
         assert (spawner.terms.slots, spawner.terms.recipients) == (1_000, 100)
         assert [report.kind for report in reports] == [b"K", b"D", b"K", b"Z", b"K"]
-        assert reports[0] == ACCEPTED and reports[1].text.endswith(b"550 no\n")
+        assert reports[0] == ACCEPTED and reports[1] == permanent(DISLIKED % b"550")
         assert peer.connections == 1 and len(peer.bodies) == 1
     assert spawner.complaints == b""
 

@@ -148,18 +148,18 @@ def settle_without_syncing(patch: pytest.MonkeyPatch) -> None:
 
     def broken(self: Preprocessor, messages: object) -> object:
         with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(QueueStore, "sync", lambda store, paths: None)
+            inner.setattr(QueueStore, "keep_preprocessed", lambda store, paths: None)
             return settle(self, messages)  # type: ignore[arg-type]
 
     patch.setattr(Preprocessor, "settle", broken)
 
 
 def end_without_syncing(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(QueueStore, "end_paths", lambda self, numbers: [])
+    patch.setattr(QueueStore, "keep_ended", lambda self, numbers: None)
 
 
 def accept_without_syncing(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Enqueuer, "_sync", lambda self, paths, requests: True)
+    patch.setattr(Enqueuer, "_durably", lambda self, step, requests: True)
 
 
 def accept_what_could_not_be_written(patch: pytest.MonkeyPatch) -> None:

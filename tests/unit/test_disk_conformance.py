@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from notqmail.testing.fake_disk import FakeDisk, PowerCut
-from notqmail.unix.durable import Disk, WriteFailed, load_syncfs
+from notqmail.unix.durable import Disk, WriteFailed
 
 PATHS = [b"a/1", b"a/2", b"b/1"]
 DIRECTORIES = [b"a", b"b"]
@@ -120,35 +120,6 @@ def test_a_full_file_system_is_write_failed(tmp_path: Path) -> None:
 def test_sync_of_what_is_not_there_fails(tmp_path: Path) -> None:
     with pytest.raises(WriteFailed):
         Disk(os.fsencode(tmp_path)).sync([b"missing"])
-
-
-def test_syncfs_is_used_for_many_paths_and_its_error_is_told(tmp_path: Path) -> None:
-    calls = []
-
-    def syncfs(descriptor: int) -> None:
-        calls.append(os.fstat(descriptor).st_ino)
-        if len(calls) > 1:
-            raise OSError(5, "broken")
-
-    disk = Disk(os.fsencode(tmp_path), syncfs=syncfs)
-    paths = [b"%d" % number for number in range(5)]
-    disk.sync(paths)  # not one of them needs to exist: the whole file system is synced
-    assert calls == [tmp_path.stat().st_ino]
-    with pytest.raises(WriteFailed):
-        disk.sync(paths)
-    os.close(disk._root_fd)  # a resident keeps it for life
-
-
-def test_the_real_syncfs_works_where_there_is_one(tmp_path: Path) -> None:
-    syncfs = load_syncfs()
-    if syncfs is None:
-        pytest.skip("no syncfs that reports errors on this system")
-    disk = Disk(os.fsencode(tmp_path), syncfs=syncfs)
-    disk.create(b"a", [b"x"])
-    disk.sync([b"a", b"", b"a", b""])
-    with pytest.raises(OSError):
-        syncfs(-1)
-    os.close(disk._root_fd)
 
 
 def test_the_fake_forgets_what_was_not_synced() -> None:

@@ -21,7 +21,8 @@ from notqmail.deliver.mailboxes import (
 from notqmail.testing.disk_models import OrderedModel, StrictModel
 from notqmail.testing.fake_disk import FakeDisk, PowerCut
 from notqmail.unix import durable
-from notqmail.unix.durable import AnyPlaceDisk, Disk, WriteFailed
+from notqmail.unix.bulk_sync import BulkSync, load_bulk_sync
+from notqmail.unix.durable import Disk, WriteFailed
 
 CLOCK = SimpleNamespace(now_us=lambda: 1_795_365_569_000_042)
 TOP = b"Return-Path: <s@x>\nDelivered-To: u@d\n"
@@ -99,7 +100,15 @@ def test_a_disk_that_fails_at_any_step_acknowledges_only_what_is_there(message):
                 assert result is not None or TOP + text in found
 
 
-def test_one_bad_maildir_does_not_hold_back_the_others(tmp_path, message):
+def _nothing(_descriptor):
+    pass
+
+
+ORDERED = BulkSync(_nothing, _nothing, _nothing, lambda _device: True)
+
+
+@pytest.mark.parametrize("disk", [Disk(), Disk(bulk=load_bulk_sync()), Disk(bulk=ORDERED)])
+def test_one_bad_maildir_does_not_hold_back_the_others(tmp_path, message, disk):
     for name in ("good", "closed"):
         for part in ("tmp", "new", "cur"):
             (tmp_path / name / part).mkdir(parents=True)
@@ -110,7 +119,7 @@ def test_one_bad_maildir_does_not_hold_back_the_others(tmp_path, message):
         MaildirJob(here + b"/closed/", TOP, message(b"b\n")),
         MaildirJob(here + b"/good/", TOP, message(b"c\n")),
     ]
-    assert deliver_batch(jobs, AnyPlaceDisk(None), _names()) == [
+    assert deliver_batch(jobs, disk, _names()) == [
         b"Unable to chdir to maildir. (#4.2.1)",
         b"Temporary error on maildir delivery. (#4.3.0)",
         None,
@@ -148,21 +157,6 @@ def test_an_unreadable_message_is_said_to_be_the_message(message):
     disk = FakeDisk()
     assert deliver_batch([MaildirJob(b"/m/", b"", large)], disk, _names()) == [b"Unable to read message. (#4.3.0)"]
     assert disk.everything() == {}
-
-
-def test_what_is_synced_together_is_synced_once_for_each_file_system(tmp_path):
-    places = []
-    disk = AnyPlaceDisk(lambda descriptor: places.append(os.fstat(descriptor).st_dev))
-    for name in ("a", "b", "c"):
-        (tmp_path / name).write_bytes(b"")
-    disk.sync([os.fsencode(tmp_path / name) for name in ("a", "b", "c")])
-    assert places == [tmp_path.stat().st_dev]
-
-    def broken(_descriptor):
-        raise OSError(errno.EIO, "broken")
-
-    with pytest.raises(WriteFailed):
-        AnyPlaceDisk(broken).sync([os.fsencode(tmp_path / name) for name in ("a", "b")])
 
 
 # -- mbox ------------------------------------------------------------------------------------------------------

@@ -149,9 +149,13 @@ def test_leftovers_of_a_message_without_info_go(disk: FakeDisk, store: QueueStor
     assert list(disk.everything()) == [split_path(b"mess", 5)]
 
 
-def test_before_a_number_is_free_everything_that_bore_it_is_synced(store: QueueStore) -> None:
-    assert set(store.end_paths([5])) == {b"todo", b"intd", b"bounce", b"info/5", b"local/5", b"remote/5"}
-    assert set(store.end_paths([])) <= {b"todo", b"intd", b"bounce"}
+def test_before_a_number_is_free_everything_that_bore_it_is_kept_together(
+    disk: FakeDisk, store: QueueStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    barriers: list[tuple[set[bytes], bytes]] = []
+    monkeypatch.setattr(disk, "barrier", lambda paths, before: barriers.append((set(paths), before)))
+    store.keep_ended([5])
+    assert barriers == [({b"todo", b"intd", b"bounce", b"info/5", b"local/5", b"remote/5"}, b"mess")]
 
 
 def test_a_bounce_file_without_a_text_is_no_bounce() -> None:

@@ -9,7 +9,8 @@ import socket
 
 from notqmail.deliver import users, worker
 from notqmail.unix.accounts import Accounts, become
-from notqmail.unix.durable import AnyPlaceDisk, load_syncfs
+from notqmail.unix.bulk_sync import load_bulk_sync
+from notqmail.unix.durable import Disk
 from notqmail.unix.launchers import is_ours
 from notqmail.unix.mains import complain
 from notqmail.unix.processes import write_all
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 class Settings:
     """What does not change while qmail-lspawn runs. `instead` is $QMAILLOCAL or empty."""
 
-    __slots__ = ("accounts", "default_delivery", "environ", "home", "instead", "syncfs")
+    __slots__ = ("accounts", "bulk", "default_delivery", "environ", "home", "instead")
 
     def __init__(
         self, home: bytes, default_delivery: bytes, accounts: Accounts, environ: "Mapping[bytes, bytes]"
@@ -32,7 +33,7 @@ class Settings:
         self.home, self.default_delivery, self.accounts = home, default_delivery, accounts
         self.environ = dict(environ)
         self.instead = self.environ.get(b"QMAILLOCAL", b"")
-        self.syncfs = load_syncfs()  # here: a worker's user may be unable to import what it needs
+        self.bulk = load_bulk_sync()  # here: a worker's user may be unable to import what it needs
 
 
 class ProgramChoice:
@@ -72,7 +73,7 @@ def be_worker(link: socket.socket, key: tuple[int, int], settings: Settings, clo
             become(key[0], key[1], [key[1]])
         worker.serve(
             link, home=settings.home, environ=settings.environ, default_delivery=settings.default_delivery,
-            clock=clock, disk=AnyPlaceDisk(settings.syncfs),
+            clock=clock, disk=Disk(bulk=settings.bulk),
         )  # fmt: skip
         code = 0
     except Exception as error:  # noqa: BLE001 - the outermost frame of a process: said once, its jobs wait

@@ -207,7 +207,11 @@ def _move_to_new(
 ) -> None:
     try:
         try:
-            disk.sync([jobs[number].directory + b"tmp/" + name for number, name in written])
+            disk.barrier(
+                [jobs[number].directory + b"tmp/" + name for number, name in written],
+                before=jobs[written[0][0]].directory
+                + b"tmp",  # a link to new/ can only be made on the same file system
+            )
             linked = _link(jobs, written, disk, results)
         finally:
             for number, name in written:

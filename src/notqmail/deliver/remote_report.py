@@ -54,12 +54,11 @@ def combine_records(output: bytes) -> Report:
 
 
 def reports_of(outcome: "Outcome", recipients: int) -> "Sequence[Report]":
-    """What our own client's outcome says to each of so many recipients, by the same rule."""
+    """What our own client's outcome says to each of so many recipients: what it would say to that one alone."""
     found = []
     for letter, text in outcome.records:
-        kind = _RECIPIENT_KIND.get(letter, outcome.report.kind)
-        more = outcome.report.text if _RANK[outcome.report.kind] <= _RANK[kind] else b""
-        found.append(Report(kind, text + more))
+        kind = _RECIPIENT_KIND.get(letter)
+        found.append(outcome.report if kind is None else Report(kind, text + outcome.last_words))
     return found + [outcome.report] * (recipients - len(found))
 
 

@@ -19,7 +19,7 @@ from array import array
 from notqmail.deliver import local, worker_link
 from notqmail.deliver.mailboxes import MaildirJob, UniqueNames, deliver_batch
 from notqmail.deliver.worker_link import CRASHED, OUTPUT_MAX, Job
-from notqmail.unix.durable import AnyPlaceDisk
+from notqmail.unix.durable import Disk
 from notqmail.unix.mains import TEMPORARY
 from notqmail.unix.processes import write_all
 
@@ -262,7 +262,7 @@ class Worker:
 
 def serve(
     link: socket.socket, *, home: bytes, environ: dict[bytes, bytes], default_delivery: bytes, clock: "Clock",
-    disk: AnyPlaceDisk,
+    disk: Disk,
 ) -> None:  # fmt: skip
     """A worker's life, in the process that qmail-lspawn forked for it, its rights given up already."""
     os.umask(0o077)

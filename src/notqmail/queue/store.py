@@ -98,7 +98,7 @@ class QueueStore:
     ) -> list[bytes]:
         """info, local and remote of S5 beside todo, from scratch; what an earlier try left goes first.
 
-        Returns the paths that must be synced before `todo/N` may go to qmail-clean.
+        Returns the paths for `keep_preprocessed`; only after that may `todo/N` go to qmail-clean.
         """
         for kind in (LOCAL, REMOTE, b"info"):
             self._disk.discard(split_path(kind, number))
@@ -118,19 +118,15 @@ class QueueStore:
             raise
         return [*paths, info, split_directory(b"info", number)]
 
-    def sync(self, paths: "Iterable[bytes]") -> None:
-        """Makes these durable."""
-        self._disk.sync(list(dict.fromkeys(paths)))
-
-    def sync_preprocessed(self, paths: "Iterable[bytes]") -> None:
-        """Makes durable what `write_preprocessed` wrote, and the ledger's lines of it: when todo/N is gone nothing else
-        says which message this is.
+    def keep_preprocessed(self, paths: "Iterable[bytes]") -> None:
+        """From now on todo/N may go: what `write_preprocessed` wrote, and the ledger's lines of it, are found wherever
+        its absence is, and nothing else says which message this is.
         """
         try:
             self.ledger.flush()
         except OSError:
             pass  # its lines wait, and mail does not wait for them (send/books.py)
-        self.sync([*paths, *self._ledger_path()])
+        self._disk.barrier(list(dict.fromkeys([*paths, *self._ledger_path()])), before=b"todo")
 
     # ── S5: preprocessed ────────────────────────────────────────────────────────────────────────────────
 
@@ -198,7 +194,7 @@ class QueueStore:
             path = b"bounce/%d" % number
             self._disk.append_whole(path, paragraph)
             paths.append(path)
-        self.sync(paths)
+        self._disk.sync(paths)
 
     def has_bounce(self, number: int) -> bool:
         """Whether somebody could not be reached. A file without a text was begun on a full disk, or before a crash."""
@@ -223,7 +219,7 @@ class QueueStore:
     # ── the end ─────────────────────────────────────────────────────────────────────────────────────────
 
     def forget(self, number: int) -> None:
-        """Removes info. The message file may go (qmail-clean's `foop`) only when `end_paths` are synced."""
+        """Removes info. The message file may go (qmail-clean's `foop`) only after `keep_ended`."""
         self._disk.discard(split_path(b"info", number))
 
     def has_leftovers(self, number: int) -> bool:
@@ -237,8 +233,8 @@ class QueueStore:
             self._disk.discard(split_path(channel, number))
         self._disk.discard(b"bounce/%d" % number)
 
-    def end_paths(self, numbers: "Iterable[int]") -> list[bytes]:
-        """What must be synced before these messages' files are removed.
+    def keep_ended(self, numbers: "Iterable[int]") -> None:
+        """From now on these messages' files may go: wherever they are not found, none of their other names is.
 
         Their number is an inode number and will be somebody else's: if after a power cut an old info or todo
         came back beside a new message, that one would go to the old one's recipients.
@@ -246,7 +242,7 @@ class QueueStore:
         directories = {b"todo", b"intd", b"bounce", *self._ledger_path()}
         for number in numbers:
             directories |= {split_directory(kind, number) for kind in (LOCAL, REMOTE, b"info")}
-        return sorted(directories)
+        self._disk.barrier(sorted(directories), before=b"mess")
 
     def _ledger_path(self) -> list[bytes]:
         """The journal, where one is kept: it becomes durable with what it tells of."""

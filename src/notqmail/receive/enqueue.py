@@ -6,7 +6,7 @@ The order of the steps is the promise (docs/adr/0010). For each message of the b
     pid/B   <- envelope                         S1
     link pid/A mess/N                           S2   N is A's inode number
     a line in the ledger, where there is one
-    sync: A, B, the mess directory, the ledger  one sync for the whole batch
+    barrier: A, B, the mess directory, ledger   whoever finds what follows finds these too; one for the whole batch
     link pid/B todo/N                           S4   accepted, if this name survives ...
     sync: the todo directory                    ... and now it does: answer
 
@@ -78,14 +78,15 @@ class Enqueuer:
         paths = sorted({split_directory(b"mess", request.number) for request in staged})
         for request in staged:
             paths += (split_path(b"mess", request.number), request.envelope_name)
-        if not self._record(staged, paths) or not self._sync(paths, staged):
+        if not self._record(staged, paths) or not self._durably(lambda: self._disk.barrier(paths, b"todo"), staged):
             for request in staged:
                 self._remove(request)
             return
         named = [request for request in staged if self._try(self._name, request)]
         # A name that fails to become durable is left: qmail-send may have seen it already. The caller hears
         # "temporary" and may send again: better twice than never.
-        self._sync([b"todo"], named)
+        if named:
+            self._durably(lambda: self._disk.sync([b"todo"]), named)
 
     def _record(self, requests: "Sequence[Request]", paths: list[bytes]) -> bool:
         """The batch's lines for the ledger; its file joins what is to be synced."""
@@ -110,10 +111,9 @@ class Enqueuer:
             request.exit_code = refused.exit_code
         return request.exit_code == queue_exit.ACCEPTED
 
-    def _sync(self, paths: "Sequence[bytes]", requests: "Sequence[Request]") -> bool:
+    def _durably(self, step: "Callable[[], None]", requests: "Sequence[Request]") -> bool:
         try:
-            if requests:
-                self._disk.sync(paths)
+            step()
         except WriteFailed:
             for request in requests:
                 request.exit_code = queue_exit.WRITE_FAILED

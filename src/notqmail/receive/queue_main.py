@@ -11,7 +11,8 @@ from notqmail.queue.layout import queue_directory
 from notqmail.receive.queue_serve import QueueServer
 from notqmail.unix.accounts import MissingAccount, accounts_for, become
 from notqmail.unix.clock import Clock
-from notqmail.unix.durable import Disk, load_syncfs
+from notqmail.unix.bulk_sync import load_bulk_sync
+from notqmail.unix.durable import Disk
 from notqmail.unix.mains import PERMANENT, TEMPORARY, complain
 from notqmail.unix.memory import RESIDENT_BYTES, limit_memory
 from notqmail.unix.open_files import allow_many_open_files
@@ -48,7 +49,7 @@ def serve(home: bytes, arguments: list[str]) -> int:
         complain(f"qmail-queue: fatal: cannot serve {os.fsdecode(home)}: {error.strerror or error}{where}")
         return TEMPORARY
     server = QueueServer(
-        home, Disk(syncfs=load_syncfs()), Clock(), listener,
+        home, Disk(bulk=load_bulk_sync()), Clock(), listener,
         uids=None if accounts.single_user else dict(accounts.uids), lifeline_fd=lifeline_fd,
     )  # fmt: skip
 

@@ -199,7 +199,7 @@ class Loop:
             sender.removed_from_todo(dict(zip(in_todo, removed, strict=True)), self._clock.now_s())
             self._complain_of(b"todo", in_todo, removed)
             self._sender.books.flush()
-            self._store.sync(self._store.end_paths(sender.ended))
+            self._store.keep_ended(sender.ended)
             ended, sender.ended = sender.ended, []
             self._complain_of(b"foop", ended, self._cleaner.remove([b"foop/%d" % number for number in ended]))
         except CleanerLost:

@@ -25,7 +25,8 @@ from notqmail.send.sender import Sender
 from notqmail.send.start import WRITER_VARIABLE
 from notqmail.send.todo import Preprocessor
 from notqmail.unix.controls import Unreadable, control_reader
-from notqmail.unix.durable import Disk, load_syncfs
+from notqmail.unix.bulk_sync import load_bulk_sync
+from notqmail.unix.durable import Disk
 from notqmail.unix.mains import TEMPORARY, complain
 from notqmail.wire.spawn_link import ReportReader
 from notqmail.wire.wide_link import ASKING_SLOT, question, terms_from
@@ -92,7 +93,7 @@ def _build(home: bytes, environ: "Mapping[bytes, bytes]", clock: "Clock", log: L
     _take_mutex()
     channels = _channels(settings)
     store, cleaner = (
-        QueueStore(Disk(syncfs=load_syncfs()), sum_up_apart),
+        QueueStore(Disk(bulk=load_bulk_sync()), sum_up_apart),
         CleanerLink(CLEAN_COMMANDS_FD, CLEAN_REPLIES_FD),
     )
     bouncer = Bouncer(

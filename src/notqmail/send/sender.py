@@ -51,7 +51,7 @@ class Sender:
         self._fresh: dict[int, Routed] = {}  # not yet tried: what is known without reading files
         self.in_todo: dict[int, Routed] = {}  # tried, or to be tried, straight from todo
         self._done: list[tuple[int, int]] = []  # (due, number): both channels finished, to be ended
-        self.ended: list[int] = []  # their files may go after a sync (QueueStore.end_paths)
+        self.ended: list[int] = []  # their files may go after QueueStore.keep_ended
         self.ended_in_todo: list[int] = []  # the same, once todo/N is gone
         self._stuck: list[tuple[int, int]] = []  # (due, number): todo/N did not go; to be tried again
         self._last_delivery = 0

@@ -137,7 +137,7 @@ class Preprocessor:
             written.append(message)
         if not written:
             return []
-        self._store.sync_preprocessed(paths)
+        self._store.keep_preprocessed(paths)
         removed = self._cleaner.remove([b"todo/%d" % message.number for message in written])
         for message, gone in zip(written, removed, strict=True):
             message.in_todo = not gone

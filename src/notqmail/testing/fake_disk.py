@@ -56,8 +56,12 @@ class FakeDisk:
         contents = [file.possible_contents() for file in dirty]
         for pick in picks([*map(len, names), *map(len, contents)], chance, limit):
             chosen = [options[index] for options, index in zip(names, pick, strict=False)]
-            held = [options[index] for options, index in zip(contents, pick[len(names) :], strict=True)]
-            yield self._after_cut(self.model.after(chosen), dict(zip(map(id, dirty), held, strict=True)))
+            kept = self.model.kept(chosen)
+            held = {
+                id(file): _not_older(options, index, kept.get(id(file), 0))
+                for file, options, index in zip(dirty, contents, pick[len(names) :], strict=True)
+            }
+            yield self._after_cut(self.model.after(chosen), held)
 
     def killed(self) -> "FakeDisk":
         """What is there when only the process dies: everything that was written."""
@@ -201,7 +205,16 @@ class FakeDisk:
             file = self._entries.get(path)
             if file is not None:
                 file.make_durable()
-            self.model.sync(path)
+            self.model.sync(path, file)
+
+    def barrier(self, paths: "Sequence[bytes]", before: bytes) -> None:
+        """As Disk.barrier; on a strict disk a sync."""
+        if not isinstance(self.model, OrderedModel):
+            self.sync(paths)
+            return
+        self._effect()
+        for file in filter(None, map(self._entries.get, paths)):
+            self.model.barrier(file)
 
     # ── below ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -244,6 +257,13 @@ class FakeDisk:
                 self._names.setdefault(directory, {})[path] = None
                 file.links += 1
         self.model.change(entries)
+
+
+def _not_older(options: "list[tuple[int, bytes]]", index: int, writes: int) -> bytes:
+    """The content picked, or if that is of fewer writes the first that is not."""
+    if options[index][0] >= writes:
+        return options[index][1]
+    return next(content for made, content in options if made >= writes)
 
 
 class FakeSharedFile:

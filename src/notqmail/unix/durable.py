@@ -5,8 +5,9 @@ what was not synced, and the crash tests cut its power at every step. Nothing el
 link or rename, but for a resident's own socket.
 
 What may be relied on after a crash: the *content* of a file whose path was in a `sync` that returned, and the
-*entries* (names made and removed) of a directory whose path was. Nothing else, in no order. POSIX says so, and
-ext4, XFS and btrfs each keep a little more; we do not count on the little more.
+*entries* (names made and removed) of a directory whose path was. Nothing else, in no order: so says POSIX. Where one
+step must not survive without another, but need not yet survive, `barrier` stands between them: a sync, or on a file
+system that is known to keep such an order something cheaper (bulk_sync.py).
 
 Paths are bytes, relative to the root (b"" when the process has entered the directory itself) or absolute.
 """
@@ -17,13 +18,14 @@ import stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from notqmail.unix.bulk_sync import BulkSync
 
     Bytes = bytes | bytearray | memoryview
 
 _FEW_PATHS = 2  # up to here single syncs are as fast, and do not wait for what others write
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO that somebody put there must not hold us
-_SYNCFS_REPORTS_ERRORS = (5, 8)  # Linux; before, a failed write could go unnoticed: then each file is synced
 
 
 class WriteFailed(OSError):
@@ -41,13 +43,11 @@ class FileState:
 
 
 class Disk:
-    """The real one. `syncfs` is given by residents that sync many files at once (see `load_syncfs`)."""
+    """The real one. `bulk` is given by residents, who sync many files at once (`bulk_sync.load_bulk_sync`)."""
 
-    def __init__(self, root: bytes = b"", syncfs: "Callable[[int], None] | None" = None) -> None:
-        """Raises OSError when `root` cannot be opened for syncing."""
+    def __init__(self, root: bytes = b"", bulk: "BulkSync | None" = None) -> None:
         self._prefix = root.rstrip(b"/") + b"/" if root else b""
-        self._syncfs = syncfs
-        self._root_fd = os.open(root or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if syncfs else -1
+        self._bulk = bulk
 
     def _at(self, path: bytes) -> bytes:
         return path if path[:1] == b"/" else self._prefix + path
@@ -175,17 +175,31 @@ class Disk:
         Raises WriteFailed: then none of it may be relied on, also not after a second, successful sync.
         """
         try:
-            if self._syncfs is not None and len(paths) > _FEW_PATHS:
-                self._syncfs(self._root_fd)
+            if self._bulk is not None and len(paths) > _FEW_PATHS:
+                self._bulk.sync([self._at(path) for path in paths])
                 return
             for path in paths:
-                descriptor = os.open(self._at(path), _READ)
+                descriptor = os.open(self._at(path) or b".", _READ)
                 try:
                     os.fsync(descriptor)
                 finally:
                     os.close(descriptor)
         except OSError as error:
             raise WriteFailed(error.errno, error.strerror) from error
+
+    def barrier(self, paths: "Sequence[bytes]", before: bytes) -> None:
+        """Returns when no name that is made or removed from now on, on the file system of the directory `before`, can
+        be found after a power cut without the content of these files and the entries of these directories.
+
+        It does not say that they are on the disk: the sync of a directory in which a name has changed since then does.
+        Raises WriteFailed, as sync.
+        """
+        try:
+            if self._bulk is not None and self._bulk.write_out([self._at(path) for path in paths], self._at(before)):
+                return
+        except OSError as error:
+            raise WriteFailed(error.errno, error.strerror) from error
+        self.sync(paths)
 
 
 def _cut_back(place: bytes, size: int) -> None:
@@ -271,46 +285,6 @@ class SharedFile:
         os.close(self._descriptor)
 
 
-class AnyPlaceDisk(Disk):
-    """A disk for files on any file systems: what is synced together is grouped by device, a syncfs for each."""
-
-    def __init__(self, syncfs: "Callable[[int], None] | None") -> None:
-        super().__init__()
-        self._sync_device = syncfs
-
-    def sync(self, paths: "Sequence[bytes]") -> None:
-        """As Disk.sync. A device with one path gets an fsync, one with more a syncfs."""
-        if self._sync_device is None or len(paths) == 1:
-            super().sync(paths)
-            return
-        try:
-            for group in self._by_device(paths):
-                if len(group) == 1:
-                    super().sync(group)
-                else:
-                    self._sync_whole(group[0])
-        except OSError as error:
-            raise WriteFailed(error.errno, error.strerror) from error
-
-    def _by_device(self, paths: "Sequence[bytes]") -> "Iterable[list[bytes]]":
-        devices: dict[bytes, int] = {}
-        groups: dict[int, list[bytes]] = {}
-        for path in paths:
-            directory = path[: path.rfind(b"/") + 1]
-            if directory not in devices:  # a file just made is on the device of its directory
-                devices[directory] = os.stat(directory).st_dev
-            groups.setdefault(devices[directory], []).append(path)
-        return groups.values()
-
-    def _sync_whole(self, path: bytes) -> None:
-        assert self._sync_device is not None
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            self._sync_device(descriptor)
-        finally:
-            os.close(descriptor)
-
-
 def _write(descriptor: int, chunk: "Bytes") -> None:
     try:
         written = os.write(descriptor, chunk)
@@ -320,23 +294,3 @@ def _write(descriptor: int, chunk: "Bytes") -> None:
                 rest = rest[os.write(descriptor, rest) :]
     except OSError as error:
         raise WriteFailed(error.errno, error.strerror) from error
-
-
-def load_syncfs() -> "Callable[[int], None] | None":
-    """syncfs(2) as a function that raises OSError, or None where there is none that reports errors."""
-    try:
-        release = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
-    except ValueError:
-        return None
-    if os.uname().sysname != "Linux" or release < _SYNCFS_REPORTS_ERRORS:
-        return None
-    import ctypes  # not free to import: only residents come here
-
-    library = ctypes.CDLL(None, use_errno=True)
-
-    def syncfs(descriptor: int) -> None:
-        if library.syncfs(descriptor) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-
-    return syncfs

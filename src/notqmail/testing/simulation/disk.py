@@ -186,5 +186,10 @@ class View:
         self._effect("sync", paths[0] if paths else b"")
         self._storage.disk.sync(paths)
 
+    def barrier(self, paths: "Sequence[bytes]", before: bytes) -> None:
+        """As Disk.barrier."""
+        self._effect("sync", paths[0] if paths else b"")
+        self._storage.disk.barrier(paths, before)
+
     def _effect(self, operation: str, path: bytes) -> None:
         self._storage.before_effect(self._process, operation, path)

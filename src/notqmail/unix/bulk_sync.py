@@ -1,0 +1,161 @@
+"""What Linux offers to those who write many files at once: one wait for all of them, or none where order is enough.
+
+`syncfs` makes a whole file system durable: one wait however many files there are.
+
+Some file systems also keep an order: what is done to names there reaches the disk in the order in which it was done,
+and no file's data later than what says how long the file is. There nothing need be waited for *between* two steps; the
+last one's sync makes all of them durable (docs/adr/0021). We know this of ext4 with data=ordered, its default, and of
+nothing else, so we look: /proc/fs/ext4 has the options of each mounted one.
+
+What is not ours to assume of ext4: that a file's data is under way just because its name is. It assigns blocks late,
+so a journal may hold a name whose file is still empty. `write_out` has the blocks assigned and the data written, after
+which the new size is in the journal, before whatever comes next.
+
+Only residents use this: ctypes takes a one-shot program longer to import than the syncs take.
+"""
+
+import errno
+import os
+import stat
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import ctypes
+    from collections.abc import Callable, Iterable, Sequence
+
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO that somebody put there must not hold us
+_SYNCFS_REPORTS_ERRORS = (5, 8)  # Linux; before, a failed write could go unnoticed: then each file is synced
+_WRITE_OUT_MAX = 128  # paths at once; beyond it a syncfs is no slower, and needs one descriptor
+_START, _FINISH = 2, 7  # sync_file_range(2): begin writing what is dirty; the same and wait until it is written
+
+
+class BulkSync:
+    """syncfs(2) and sync_file_range(2), given as functions of a descriptor that raise OSError.
+
+    `start_writing` and `finish_writing` are None where the system has none; `keeps_order` says of a device (st_dev)
+    whether its file system keeps the order of the module's first lines.
+    """
+
+    def __init__(
+        self,
+        syncfs: "Callable[[int], None]",
+        start_writing: "Callable[[int], None] | None" = None,
+        finish_writing: "Callable[[int], None] | None" = None,
+        keeps_order: "Callable[[int], bool]" = lambda device: False,
+    ) -> None:
+        self._syncfs, self._start, self._finish = syncfs, start_writing, finish_writing
+        self._keeps_order = keeps_order
+        self._ordered: dict[int, bool] = {}  # by device; what is in use cannot be mounted in another way meanwhile
+
+    def sync(self, paths: "Sequence[bytes]") -> None:
+        """Returns when all of these are durable: one wait for each file system. Raises OSError."""
+        for group in _by_device(paths):
+            descriptor = os.open(group[0], _READ)
+            try:
+                if len(group) == 1:
+                    os.fsync(descriptor)
+                else:
+                    self._syncfs(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def write_out(self, paths: "Sequence[bytes]", before: bytes) -> bool:
+        """Has what these files hold written, if they are on the file system of the directory `before` and that keeps
+        order: then no name made or removed there from now on is found after a power cut without what is in them and
+        what was done to names before. False: it does not, or these are too many, and nothing is promised.
+        Raises OSError.
+        """
+        if self._start is None or self._finish is None or len(paths) > _WRITE_OUT_MAX:
+            return False
+        device = os.stat(before or b".").st_dev
+        if not self._is_ordered(device):
+            return False
+        descriptors: list[int] = []
+        files = []
+        try:
+            for path in paths:
+                descriptors.append(os.open(path or b".", _READ))
+                found = os.fstat(descriptors[-1])
+                if found.st_dev != device:
+                    return False
+                if stat.S_ISREG(found.st_mode):  # of a directory there is nothing but names
+                    files.append(descriptors[-1])
+                    self._start(files[-1])
+            for descriptor in files:  # all are under way before one is waited for
+                self._finish(descriptor)
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                return False
+            raise
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        return True
+
+    def _is_ordered(self, device: int) -> bool:
+        known = self._ordered.get(device)
+        if known is None:
+            known = self._ordered[device] = self._keeps_order(device)
+        return known
+
+
+def load_bulk_sync() -> BulkSync | None:
+    """This machine's, or None where syncfs(2) is missing or reports no errors: then each path is synced by itself."""
+    try:
+        release = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
+    except ValueError:
+        return None
+    if os.uname().sysname != "Linux" or release < _SYNCFS_REPORTS_ERRORS:
+        return None
+    import ctypes  # not free to import: only residents come here
+
+    library = ctypes.CDLL(None, use_errno=True)
+    number, offset, flags = ctypes.c_int, ctypes.c_int64, ctypes.c_uint
+    syncfs = _raising(library.syncfs, [number], ())
+    try:
+        write = library.sync_file_range
+    except AttributeError:
+        return BulkSync(syncfs)
+    types = [number, offset, offset, flags]
+    return BulkSync(
+        syncfs, _raising(write, types, (0, 0, _START)), _raising(write, types, (0, 0, _FINISH)), ext4_keeps_order
+    )
+
+
+def _raising(
+    function: "ctypes._NamedFuncPointer", types: "Sequence[type]", rest: tuple[int, ...]
+) -> "Callable[[int], None]":
+    """`function(descriptor, *rest)` of the C library; -1 becomes an OSError."""
+    import ctypes
+
+    def call(descriptor: int) -> None:
+        if function(descriptor, *rest) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+
+    function.argtypes = types
+    return call
+
+
+def ext4_keeps_order(device: int, proc: str = "/proc/fs", sys: str = "/sys/dev/block") -> bool:
+    """Whether this device (st_dev) holds an ext4 with its journal inside, data=ordered and barriers in use.
+
+    False for everything else, and where it cannot be seen. With journal_async_commit ext4 does not wait for the data;
+    an external journal has a device of its own, whose commits do not carry our data along.
+    """
+    try:
+        name = os.path.basename(os.readlink(f"{sys}/{os.major(device)}:{os.minor(device)}"))
+        with open(f"{proc}/ext4/{name}/options", encoding="ascii") as file:
+            options = set(file.read().split())
+        journals = os.listdir(f"{proc}/jbd2")
+    except (OSError, UnicodeDecodeError):
+        return False
+    inside = any(journal.startswith(name + "-") and journal[len(name) + 1 :].isdigit() for journal in journals)
+    return inside and {"rw", "data=ordered", "barrier"} <= options and "journal_async_commit" not in options
+
+
+def _by_device(paths: "Sequence[bytes]") -> "Iterable[list[bytes]]":
+    groups: dict[int, list[bytes]] = {}
+    for path in paths:
+        groups.setdefault(os.stat(path or b".").st_dev, []).append(path)
+    return groups.values()
