@@ -71,17 +71,15 @@ class BulkSync:
         if not self._is_ordered(device):
             return False
         descriptors: list[int] = []
-        files = []
         try:
             for path in paths:
-                descriptors.append(os.open(path or b".", _READ))
-                found = os.fstat(descriptors[-1])
+                found = os.stat(path or b".")
                 if found.st_dev != device:
                     return False
                 if stat.S_ISREG(found.st_mode):  # of a directory there is nothing but names
-                    files.append(descriptors[-1])
-                    self._start(files[-1])
-            for descriptor in files:  # all are under way before one is waited for
+                    descriptors.append(os.open(path, _READ))
+                    self._start(descriptors[-1])
+            for descriptor in descriptors:  # all are under way before one is waited for
                 self._finish(descriptor)
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):

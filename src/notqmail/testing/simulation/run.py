@@ -4,6 +4,8 @@ import random
 
 from notqmail.queue.ledger import ACCEPTED, ENDED, journal_lines
 from notqmail.queue.ledger_book import Events, balance
+from notqmail.testing.disk_models import OrderedModel
+from notqmail.testing.fake_disk import FakeDisk
 from notqmail.testing.simulation.account import Account
 from notqmail.testing.simulation.audit import check_states, entries
 from notqmail.testing.simulation.clockwork import SECOND_US, Clockwork, Violation
@@ -45,6 +47,8 @@ class Simulation:
         self.traffic = Traffic(self.machine, self.world, self.account, random.Random(chance.random()), arrivals)
         self.faults = Faults(self.machine, self.world, random.Random(chance.random()), troubles)
         self.keeps_ledger = chance.random() < 0.7
+        if chance.random() < 0.5:
+            self.storage.disk = FakeDisk(model=OrderedModel)
         if self.keeps_ledger:
             for directory in (ACCEPTED, ENDED):
                 self.storage.disk.create(directory + b"/current", ())
