@@ -11,25 +11,26 @@ PYTEST ?= -n 2
 DEBIAN ?= yes
 
 TEST_PACKAGES = swaks postfix ucspi-tcp s-nail msmtp strace mandoc groff-base fetchmail getmail6 mutt procmail maildrop dovecot-core \
-                daemontools runit s6 git-email libmailtools-perl
+                daemontools runit s6 git-email libmailtools-perl php-cli bsd-mailx xfsprogs btrfs-progs
 MAN_PAGES = $(wildcard man/*.[1578])
 
 # Each recipe that needs an interpreter asks the set-up script for it; that is quick once the set-up is done.
 SETUP = PYTHON='$(PYTHON)' packaging/setup-venv
 export PYTHONPATH = src
 
-.PHONY: help run test check bench crash chaos simulate fuzz coverage mutants debian clean
+.PHONY: help run test check bench crash power chaos simulate fuzz coverage mutants debian clean
 
 help:
 	@echo 'make run     the whole mail system here, as you: SMTP on $(SMTP), mail in $(MAILHOME)/Maildir; Ctrl-C stops it'
 	@echo 'make test    all tests (installs what they need, Debian packages included; DEBIAN=no: without those)'
 	@echo 'make check   format, lint, types, import floors, man pages, documents'
 	@echo 'make crash   the power-cut tests alone, more of each, with their figures; SURVIVORS=1000'
+	@echo 'make power   power cuts on real ext4, XFS and btrfs, recorded below the file system (root); SECONDS=600 SEED=1'
 	@echo 'make chaos   kills, stops and full disks under load, then every message audited; SECONDS=300 SEED=7 (and so on)'
 	@echo 'make simulate  days of traffic and trouble in simulated time, seed after seed; SECONDS=600 SEED=1 DAYS=3 (and so on)'
 	@echo 'make fuzz    every parser and session with new hostile input, SECONDS=600'
 	@echo 'make coverage  which lines and branches the tests run; writes docs/explanation/coverage.md'
-	@echo 'make mutants   small wrong changes to queue, wire and control: do the tests notice? SECONDS=600 (or all) SEED=7 ONLY=store.py'
+	@echo 'make mutants   small wrong changes to queue, wire and control, or to ONLY=fetch/,wire/pop3.py: do the tests notice? SECONDS=600 (or all) SEED=7'
 	@echo 'make bench   speed beside Postfix on this machine, half an hour or so; BENCH=--quick, BENCH=--rows=hosts (and so on)'
 	@echo 'make clean   removes .venv and caches; never $(MAILHOME), there may be mail in it'
 
@@ -41,6 +42,9 @@ test: debian
 
 crash:
 	@python=$$($(SETUP) test) && SURVIVORS=$(or $(SURVIVORS),1000) exec "$$python" -m pytest $(PYTEST) tests/crash
+
+power: debian
+	@python=$$($(SETUP) test) && exec "$$python" tests/power/power_run.py --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1)
 
 chaos: debian
 	@python=$$($(SETUP) test) && exec "$$python" tests/chaos/run.py --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))

@@ -19,13 +19,24 @@ _DEADLINE_S = 240.0
 _STATUS = re.compile(rb"status: local \d+/\d+ remote (\d+)/\d+")
 
 
-def _slots_in_the_log(log: Path) -> float:
-    """What the last status line of qmail-send says of the remote slots."""
-    with log.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(0, size - 4096))
-        found = _STATUS.findall(file.read())
-    return float(found[-1]) if found else 0.0
+class _StatusReader:
+    """What the newest status line of qmail-send says of the remote slots: a log is read on from where it was read to,
+    since dozens of lines about new mail may follow that line.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self._log, self._read_to = log, log.stat().st_size
+        self._kept, self._slots = b"", 0.0
+
+    def __call__(self) -> float:
+        with self._log.open("rb") as file:
+            file.seek(self._read_to)
+            data = file.read()
+        self._read_to += len(data)
+        lines, newline, self._kept = (self._kept + data).rpartition(b"\n")
+        if newline and (found := _STATUS.findall(lines)):
+            self._slots = float(found[-1])
+        return self._slots
 
 
 def _share(samples: list[tuple[float, float]], begin_s: float, end_s: float) -> float:
@@ -43,9 +54,10 @@ def measure(side: Side, messages: int, counts: sink.Counts) -> dict[str, float]:
     """One measurement: all messages injected at full rate by 20 sessions. Raises load.Late."""
     before = counts.get("recipients")
     look_at_log = side.is_ours
+    status = _StatusReader(side.system.log) if look_at_log else float  # float() is 0.0
     with (
         Sampler(lambda: counts.get("open"), 0.005) as sessions,
-        Sampler(lambda: _slots_in_the_log(side.system.log) if look_at_log else 0.0, 0.01) as slots,
+        Sampler(status, 0.01) as slots,
         Sampler(lambda: counts.get("recipients") - before, 0.005) as done,
     ):
         start = time.monotonic()

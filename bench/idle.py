@@ -6,10 +6,9 @@ import resource
 import statistics
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import client
-from meter import proportional_kb
+from meter import proportional_kb, what_proc_says
 from report import Bar, Row
 from sides import Bench, Side
 
@@ -67,8 +66,7 @@ def _greeting_ms(port: int) -> float:
 
 def _of_session_processes_kb(side: Side) -> int:
     """Memory of the peer's processes that have one session each; 0 for ours, which has none."""
-    names = {pid: Path(f"/proc/{pid}/comm").read_text().strip() for pid in side.meter.pids()}
-    return sum(proportional_kb(pid) for pid, name in names.items() if name == "smtpd")
+    return sum(proportional_kb(pid) for pid in side.meter.pids() if what_proc_says(pid, "comm").strip() == b"smtpd")
 
 
 async def measure(side: Side, number: int, new: int) -> dict[str, float]:

@@ -9,7 +9,7 @@ from report import Bar, Row
 from sides import Bench, Side, alternating
 from watch import Arrivals
 
-_ARRIVAL_MAX_S = 20.0
+_ARRIVAL_MAX_S = 60.0
 
 
 def measure(side: Side, messages: int) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """The load and the yardstick: Postfix's own smtp-source and smtp-sink, and counting what has arrived."""
 
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 MESSAGE_BYTES = 4096
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+_given: set[int] = set()
 
 
 class Late(Exception):
@@ -22,13 +24,21 @@ def missing() -> list[str]:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of 127.0.0.1 nobody listens on, from below those that the kernel gives to connections meanwhile."""
+    while True:
+        port = random.randrange(10_000, 15_000)
+        if port in _given:
+            continue
+        _given.add(port)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue  # somebody's service
+            return port
 
 
-def wait_listening(port: int, deadline_s: float = 20.0) -> None:
+def wait_listening(port: int, deadline_s: float = 60.0) -> None:
     """Returns when something accepts connections on the port. Raises Late."""
     end = time.monotonic() + deadline_s
     while time.monotonic() < end:

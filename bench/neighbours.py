@@ -57,7 +57,7 @@ def _besieged(side: Side, clients: str | None, bad: bool) -> Iterator[None]:
     """The trouble goes on until the end."""
     process = None
     if bad:
-        load.send(side.system.port, "someone@bad.test", _STUCK, sessions=10, deadline_s=30)
+        load.send(side.system.port, "someone@bad.test", _STUCK, sessions=10, deadline_s=60)
     if clients:
         script = str(Path(__file__).parent / "trouble.py")
         argv = [sys.executable, script, clients, str(side.system.port), str(_CLIENTS), side.recipient]

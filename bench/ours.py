@@ -90,7 +90,7 @@ class OurSystem:
             )  # fmt: skip
         self._running.append(process)
 
-    def _wait_for(self, reached: Callable[[], bool], deadline_s: float = 20.0) -> None:
+    def _wait_for(self, reached: Callable[[], bool], deadline_s: float = 60.0) -> None:
         end = time.monotonic() + deadline_s
         while not reached():
             ended = [process.pid for process in self._running if process.poll() is not None]

@@ -166,7 +166,7 @@ class PrivatePostfix:
         except RuntimeError:
             if Path(f"/proc/{pid}").exists():
                 raise
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while Path(f"/proc/{pid}").exists() and time.monotonic() < end:
             time.sleep(0.02)
 

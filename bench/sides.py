@@ -5,7 +5,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import load
@@ -142,7 +142,8 @@ def take_down(sides: list[Side], *, abruptly: bool = False) -> None:
     for side in sides:
         try:
             for pid in side.meter.pids() if abruptly else ():
-                os.kill(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it ended while we looked
+                    os.kill(pid, signal.SIGKILL)
             if side.is_ours or not abruptly:
                 side.system.stop()
         except RuntimeError as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 import disk
 import load
 import ours
-from meter import Meter, proportional_kb
+from meter import Meter, proportional_kb, what_proc_says
 from report import Bar, Row
 from sides import Bench, Side, alternating, say, show_logs, take_down
 
@@ -75,7 +75,7 @@ def start_timed(side: Side) -> dict[str, float]:
 def sender_mb(side: Side) -> float:
     """Memory of the process that keeps the schedule."""
     for pid in side.meter.pids():
-        if b"bin/qmail-send" in Path(f"/proc/{pid}/cmdline").read_bytes():
+        if b"bin/qmail-send" in what_proc_says(pid, "cmdline"):
             return proportional_kb(pid) / 1024
     raise RuntimeError("there is no qmail-send")
 
@@ -126,7 +126,7 @@ def row(bench: Bench) -> Row:
             show_logs([long, empty])
             raise
         finally:
-            take_down([long, empty], abruptly=True)  # a clean stop notes a million due times
+            take_down([long, empty], abruptly=True)  # nothing of them is needed any more
     if not room.forgets:
         row.note("the start found the directories in memory")
     return row

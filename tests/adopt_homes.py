@@ -43,6 +43,8 @@ def compiled(program: str, flavour: str) -> bytes:
     names = list(NAMES.get(program, []))
     if flavour == NETQMAIL:
         names += PATCHED.get(program, [])
+    if program == "qmail-smtpd":
+        names.append(f"214 {flavour.split()[0].rstrip(',')} home page: ")
     if flavour != QMAIL and program in ("qmail-inject", "qmail-smtpd", "qmail-send"):
         names.append("QMAILQUEUE")
     if flavour == NOTQMAIL and program == "qmail-rspawn":

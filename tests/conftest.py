@@ -6,6 +6,8 @@ Warnings are errors and each test has a deadline: pyproject.toml says so.
 import gc
 import ipaddress
 import os
+import pwd
+import re
 import shutil
 import socket
 import subprocess
@@ -14,7 +16,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+from free_ports import free_port
 
 REPOSITORY = Path(__file__).parent.parent
 # Programs that tests start find the package as the tests do.
@@ -23,6 +28,21 @@ os.environ["PYTHONPATH"] = str(REPOSITORY / "src")
 os.environ["PATH"] = os.pathsep.join(
     dict.fromkeys([*os.environ.get("PATH", os.defpath).split(os.pathsep), "/usr/sbin", "/sbin"])
 )
+# What our programs would read of whoever runs the tests: zsh has a HOST, WSL a NAME, a mail user a MAILNAME.
+_READ_BY_PROGRAMS = re.compile(
+    "(QMAIL|TCP|MAIL|QQF_|SPP|EXT|HOST|LC_|LANG).*|NAME|LOCAL|DEFAULT|SENDER|NEWSENDER|RECIPIENT|REMOTE|PROTO|RELAYCLIENT"
+    "|DATABYTES|RCPTCHECK|QHPSI|QLOCAL|QREMOTE|NUMRCPTS|MSGSIZE|DNSCACHEIP|DTLINE|RPLINE|UFLINE"
+)
+for _name in filter(_READ_BY_PROGRAMS.fullmatch, list(os.environ)):
+    del os.environ[_name]
+os.environ["USER"] = os.environ["LOGNAME"] = pwd.getpwuid(os.geteuid()).pw_name  # after su they may be another's
+os.environ["LC_ALL"] = "C.UTF-8"  # others' programs complain in English
+os.umask(0o022)  # a test about the umask sets it
+# The same examples each time, however slow the machine is at the moment: new ones are `make fuzz`'s work.
+hypothesis.settings.register_profile(
+    "suite", derandomize=True, database=None, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("suite")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -82,7 +102,7 @@ def _left_over(before: tuple[set[tuple[str, str]], set[str]]) -> list[str]:
     return descriptors + [f"child {pid}" for pid in sorted(_children() - before[1])]
 
 
-_WATCHED = ("unit", "property", "crash", "process")
+_WATCHED = ("unit", "property", "crash", "process", "power")
 
 
 @pytest.fixture(autouse=True)
@@ -109,12 +129,10 @@ def nothing_left_over(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
     assert left == [], "the test left these behind"
 
 
-@pytest.fixture
-def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody uses. Between here and its use somebody may take it; nobody does."""
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        return int(trial.getsockname()[1])
+@pytest.fixture(name="free_port")
+def a_free_port() -> int:
+    """A TCP port on 127.0.0.1 that nobody uses, and nobody takes before the test does."""
+    return free_port()
 
 
 @pytest.fixture

@@ -28,15 +28,21 @@ ROUTING = Routing(
 
 
 class SteppedClock(Clock):
-    """Stands at `now` until the test moves it."""
+    """Stands at `now` until the test moves it; whichever way it does, time has passed."""
 
-    __slots__ = ("now",)
+    __slots__ = ("_at", "_steady", "now")
 
     def __init__(self, now: int = NOW_S) -> None:
-        self.now = now
+        self.now = self._at = now
+        self._steady = 0.0
 
     def now_s(self) -> int:
         return self.now
+
+    def steady_s(self) -> float:
+        self._steady += abs(self.now - self._at)
+        self._at = self.now
+        return self._steady
 
 
 class MemoryLog(Log):
@@ -100,6 +106,15 @@ class DiskCleaner:
         self._cleaner = Cleaner(disk, clock)
         self.commands: list[bytes] = []
         self.answers: list[bool | Exception] = []
+        self._asked: list[bool] = []
+
+    def ask(self, commands: list[bytes]) -> None:
+        self._asked = self.remove(commands)
+
+    has_answered = True  # at once
+
+    def removed(self) -> list[bool]:
+        return self._asked
 
     def remove(self, commands: list[bytes]) -> list[bool]:
         self.commands += commands

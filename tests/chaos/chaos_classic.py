@@ -17,12 +17,15 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "process"))
 
 import pytest
 from chaos_book import Mail, text, whole_numbers
 from chaos_watch import RESTART_AFTER_S, _group_is_gone
 from classic_house import HOST, ROLES, System, made_system, roles
+
+from free_ports import free_port
 
 _CLIENTS = 4
 _KILLED = ("qmail-queue", "qmail-send", "qmail-lspawn", "qmail-rspawn", "qmail-clean", "qmail-smtpd", "worker")
@@ -54,9 +57,7 @@ class Classic:
         self._stopping = False
         self.counts: Counter[str] = Counter()
         self.faults: list[str] = []
-        with socket.socket() as trial:
-            trial.bind(("127.0.0.1", 0))
-            self._port = trial.getsockname()[1]
+        self._port = free_port()
         self._services = [
             Service(["qmail-queue", "--serve"], "qmailq"),
             Service(["qmail-start", "./Maildir/", "tee", "-a", str(system.log_path)], "root"),

@@ -9,11 +9,11 @@ import asyncio
 import os
 import random
 import signal
-import socket
 import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from chaos_classic import classic_phase
@@ -21,6 +21,8 @@ from chaos_place import Place
 from chaos_round import Round
 from chaos_sink import Sink
 from chaos_watch import Watch
+
+from free_ports import free_port
 
 _ROUND_S = 45.0
 _CLASSIC_SHARE = 0.25  # of the seconds, for root: the phase with qmail's accounts
@@ -66,12 +68,6 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def _free_port() -> int:
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        return int(trial.getsockname()[1])
-
-
 async def _rounds(place: Place, options: argparse.Namespace) -> list[str]:
     started = time.monotonic()
 
@@ -81,7 +77,7 @@ async def _rounds(place: Place, options: argparse.Namespace) -> list[str]:
     say(f"seed {options.seed}, home {place.home}")
     if place.disk_reason:
         say(f"SKIPPED: full disk and read-only queue: {place.disk_reason}")
-    port = _free_port()
+    port = free_port()
     sink, watch = Sink(options.seed), Watch(place, port)
     await sink.start()
     _configure(place, sink.port)

@@ -108,11 +108,15 @@ class Mailboxes:
                 self.whole.setdefault(parts[1] + b"@me.test", []).append(content)
 
     def _read_mbox(self, recipient: bytes, content: bytes, is_whole: re.Pattern[bytes]) -> None:
-        """As a mail reader does: a From_ line begins a message at the file's start and behind an empty line."""
+        """As a mail reader does: a From_ line begins a message at the file's start and behind an empty line. NULs that a
+        power cut left in place of a piece belong to nobody.
+        """
         found = self.whole.setdefault(recipient, [])
         for piece in re.split(rb"(?<=\n\n)(?=From )", content) if content else []:
             line, _, text = piece.partition(b"\n")
             text = text.replace(b"\n>From ", b"\nFrom ")
+            if b"\0" in text:
+                text = text.rstrip(b"\n\0") + b"\n\n"
             if text.endswith(b"\n\n") and is_whole.fullmatch(text[:-1]):
                 found.append(text[:-1])
             else:

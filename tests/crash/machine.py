@@ -81,6 +81,15 @@ class PlayedCleaner:
 
     def __init__(self, disk: FakeDisk, clock: FixedClock) -> None:
         self._disk, self._cleaner = disk, Cleaner(disk, clock)
+        self._removed: list[bool] = []
+
+    def ask(self, commands: list[bytes]) -> None:
+        self._removed = self.remove(commands)
+
+    has_answered = True  # at once
+
+    def removed(self) -> list[bool]:
+        return self._removed
 
     def remove(self, commands: list[bytes]) -> list[bool]:
         with acting(self._disk, CLEAN):

@@ -17,6 +17,9 @@ class FixedClock(Clock):
     def now_s(self) -> int:
         return self.now
 
+    def steady_s(self) -> float:
+        return self.now
+
 
 def legal_states(disk: FakeDisk) -> dict[int, str]:
     """The state of every number in the queue; asserts that each is one of S2, S3, S4, S5 (layout.py)."""

@@ -176,9 +176,7 @@ class ForgetfulDisk(FakeDisk):
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("forgets", [b"mess/", b"pid/", b"todo", b"info/", b"local/", b"bounce"])
-def test_every_sync_that_is_left_out_is_noticed(
-    forgets: bytes, model: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_sync_that_is_left_out_is_noticed(forgets: bytes, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ForgetfulDisk, "forgets", forgets)
     name = "a failure bounces"
     messages, answers = WORKLOADS[name]

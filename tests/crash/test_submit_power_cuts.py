@@ -80,6 +80,7 @@ def submitted_as_files(disk: FakeDisk, place: Path) -> bool:
         listener.setblocking(False)
         server = QueueServer(bytes(place), disk, FixedClock(), listener, uids=None)
         stack.callback(server._poll.close)
+        stack.callback(server._callers.drop_all)
         clients: list[socket.socket] = []
         for _ in range(3):
             client = stack.enter_context(socket.socket(socket.AF_UNIX))
@@ -101,9 +102,6 @@ def submitted_as_files(disk: FakeDisk, place: Path) -> bool:
             return all(client.recv(100, socket.MSG_DONTWAIT)[4:6] == b"ok" for client in clients)
         except PowerCut:
             return False
-        finally:
-            for client in list(server._clients.values()):
-                server._drop(client)
 
 
 def body(number: int) -> bytes:

@@ -56,7 +56,7 @@ def type_all(document: str, place: Path, port: int) -> None:
     done = subprocess.run(
         ["bash", "-eux", "-o", "pipefail", "-c", script],
         cwd=place, env=environment, capture_output=True, text=True,
-        timeout=DEADLINE_S, check=False,
+        timeout=4 * DEADLINE_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr + (place / "log").read_text()
 

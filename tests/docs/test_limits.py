@@ -10,7 +10,8 @@ REPOSITORY = Path(__file__).parents[2]
 PAGE = (REPOSITORY / "man" / "qmail-limits.7").read_text().replace("\\-", "-")
 LIMITS = re.findall(r"(?m)^\.TP\n(.*): ([0-9]+|no limit)\n((?:(?!^\.TP|^\.SS|^\.SH).*\n)*)", PAGE)
 WATCHED = (
-    "policy/limits", "wire/smtp_server", "wire/command_lines", "receive/queue_serve", "deliver/routes", "queue/layout",
+    "policy/limits", "wire/smtp_server", "wire/command_lines", "receive/queue_callers", "receive/queue_serve",
+    "deliver/routes", "queue/layout",
 )  # fmt: skip
 # Sizes of our own steps, which nobody outside can reach.
 NOT_LIMITS = {"BATCH_MAX", "QUEUE_TEXT_MAX"}

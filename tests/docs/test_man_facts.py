@@ -18,10 +18,6 @@ OF_ALL = "LC_CTYPE"  # unix.mains: in qmail(7)
 NOT_READ = {
     "qmail-pw2u": ({"include", "exclude", "mailnames"}, "these are in users/, and under FILES"),
     "qmail-showctl": ({"me", "morercpthosts", "rcpthosts"}, "it shows every file, and obeys none"),
-    "qmail-qmtpd": (
-        {"badmailfrom", "localiphost", "me", "smtpgreeting", "timeoutsmtpd"},
-        "FreshSettings knows qmail-smtpd's files too; qmail-qmtpd gives it its own list",
-    ),
 }
 NOT_VARIABLES = {
     "datemail": ({"PATH"}, "what it runs is named with its directory"),

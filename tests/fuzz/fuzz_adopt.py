@@ -2,7 +2,9 @@
 
 from fuzz_driver import target
 
+from notqmail.admin.adopt_break import CANDIDATES, CannotTell, break_character
 from notqmail.admin.adopt_control import remarks
+from notqmail.admin.adopt_dotqmail import oddities
 from notqmail.admin.adopt_known import LINE, LIST, MAP, NUMBER, OURS
 from notqmail.admin.adopt_report import GROUPS, shown
 from notqmail.admin.adopt_services import compiled_variables, memory_limits, rule_variables
@@ -28,6 +30,21 @@ def scripts_and_rules(data: bytes) -> None:
     for variables in (rule_variables(data), compiled_variables(data)):
         assert all(name == shown(name) for name in variables)
         assert all(value in data for values in variables.values() for value in values)
+
+
+@target("adopt-dotqmail", b"|preline ", b"qreceipt", b"&", b"\0", b"\n", b"#", b"./Maildir/", b"hush-hush", b"+list\n")
+def dotqmail_files(data: bytes) -> None:
+    for text in oddities(data):
+        assert text == shown(text)
+        assert "hush-hush" not in text
+
+
+@target("adopt-getpw", b"alias\0", b"501\0", b"-\0", b"xyzzy\0", b"-xyzzy\0", b"+")
+def getpw_answers(data: bytes) -> None:
+    try:
+        assert break_character(lambda _: data, b"alias") in (b"", *CANDIDATES)
+    except CannotTell as error:
+        assert str(error) == shown(str(error))
 
 
 @target("adopt-notes", b'{"programs": [', b'], "made": [', b"]}", b'"run"', b'"../x"', b'"queue/ledger"', b"[" * 40)

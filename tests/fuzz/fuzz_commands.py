@@ -14,7 +14,7 @@ from notqmail.receive.tcp_env import Wishes
 from notqmail.send.splogger import PIECE_MAX, LineLogger, facility_code
 from notqmail.unix.leaving import Leaving
 from notqmail.unix.sessions import logged_in
-from notqmail.wire.ident import NAME_MAX, AnswerReader
+from notqmail.wire.ident import NAME_MAX, IdentAnswer
 from notqmail.wire.reports import Report, success
 
 
@@ -79,7 +79,7 @@ def announcements(data: bytes) -> None:
 @target("ident", b"1 , 2 : USERID : UNIX : ", b":", b" ", b"\r\n", b"ERROR", b"a" * 500)
 def ident_answers(data: bytes) -> None:
     def name(pieces: list[bytes]) -> object:
-        reader = AnswerReader()
+        reader = IdentAnswer()
         for piece in pieces:
             try:
                 found = reader.receive(piece)

@@ -11,7 +11,7 @@ from notqmail.fetch.checkpassword import Leave
 from notqmail.message.mbox import from_line_of_stored
 from notqmail.testing.fake_disk import FakeDisk
 from notqmail.wire import pop3
-from notqmail.wire.command_lines import CommandReader
+from notqmail.wire.command_lines import CommandLines
 
 NOW_S = 1_700_001_000
 STORED = {b"new/1.a": b"Subject: one\n\nbody\n.dot\n", b"cur/2.b:2,S": b"\r\n\r\nx", b"new/3.c": b""}
@@ -28,7 +28,7 @@ def a_reader_of_a_mailbox(data: bytes) -> None:
         disk = FakeDisk(1_000)
         for path, text in STORED.items():
             disk.create(path, (text,))
-        session, reader, answers = pop3d.Session(disk, maildir.messages(disk, NOW_S)), CommandReader(), list[bytes]()
+        session, reader, answers = pop3d.Session(disk, maildir.messages(disk, NOW_S)), CommandLines(), list[bytes]()
         for piece in pieces:
             reader.receive(piece)
             while not session.ended and (command := reader.next_command()) is not None:
@@ -49,7 +49,7 @@ def a_reader_of_a_mailbox(data: bytes) -> None:
         b"\n", b"PASS  a \r\n", b"NOOP\r\n")  # fmt: skip
 def a_client_that_logs_in(data: bytes) -> None:
     """Line by line, as the program reads; the mailbox's reader must see the same commands."""
-    dialogue, reader = popup.Dialogue(), CommandReader()
+    dialogue, reader = popup.Dialogue(), CommandLines()
     reader.receive(data)
     for line in data.split(b"\n")[:-1]:
         assert reader.next_command() == tuple(map(bytes, pop3.split_line(bytearray(line))))

@@ -31,6 +31,7 @@ if "--guided" in sys.argv:
         import fuzz_qmtp
         import fuzz_queue
         import fuzz_sessions
+        import fuzz_wide
         import fuzz_wire
 else:
     import fuzz_adopt
@@ -42,11 +43,12 @@ else:
     import fuzz_qmtp
     import fuzz_queue
     import fuzz_sessions
+    import fuzz_wide
     import fuzz_wire
 
 from fuzz_driver import CORPUS, SIZE_MAX, TARGETS, Target, mutated, run
 
-from notqmail.receive import queue_serve
+from notqmail.receive import queue_callers
 
 TARGET_MODULES = (
     fuzz_adopt,
@@ -58,6 +60,7 @@ TARGET_MODULES = (
     fuzz_qmtp,
     fuzz_queue,
     fuzz_sessions,
+    fuzz_wide,
     fuzz_wire,
 )
 FOUND = Path(__file__).parent / "found"
@@ -66,7 +69,7 @@ MEMORY_BYTES = 2 * 1024**3
 
 def main() -> int:
     """Exit code 0: nothing found."""
-    queue_serve.complain = lambda _text: None  # it says a line about each broken client
+    queue_callers.complain = lambda _text: None  # it says a line about each broken client
     options = _options()
     names = options.target or sorted(TARGETS)
     if options.guided:

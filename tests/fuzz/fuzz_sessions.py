@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from notqmail.control.smtpd_settings import SmtpdSettings
 from notqmail.receive.enqueue import ADDRESS_MAX, Refused
-from notqmail.receive.queue_line import PACKAGE_MAX
+from notqmail.receive.queue_callers import PACKAGE_MAX
 from notqmail.receive.queue_once import read_envelope
 from notqmail.receive.queue_serve import QueueServer
 from notqmail.receive.smtpd import DONE, FAILED

@@ -204,7 +204,7 @@ def replies(data: bytes) -> None:
 )
 def commands(data: bytes) -> None:
     def heard(pieces: list[bytes]) -> object:
-        reader, found = command_lines.CommandReader(), list[object]()
+        reader, found = command_lines.CommandLines(), list[object]()
         for piece in pieces:
             reader.receive(piece)
             while (command := reader.next_command()) is not None:

@@ -14,6 +14,7 @@ import fuzz_ledger
 import fuzz_qmtp
 import fuzz_queue
 import fuzz_sessions
+import fuzz_wide
 import fuzz_wire
 import pytest
 from fuzz_driver import CORPUS, TARGETS, mutated, run
@@ -30,6 +31,7 @@ TARGET_MODULES = (
     fuzz_qmtp,
     fuzz_queue,
     fuzz_sessions,
+    fuzz_wide,
     fuzz_wire,
 )
 HYPOTHESIS_INPUTS = 40  # a target; more only where it is worth the time: that is what `make fuzz` is for

@@ -11,12 +11,14 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from interop_system import free_port, listens, wait_for
+from interop_system import DEADLINE_S, free_port, listens, wait_for
 
 FOREIGN = Path(__file__).parents[2] / ".foreign"
+_LIBRARIES = ("libgnutls-dane0", "libunbound8", "libevent-2.1-7")  # of Exim and OpenSMTPD; a machine need not have them
 
 
 class Foreign:
@@ -42,9 +44,10 @@ class Foreign:
 
     def stop(self) -> None:
         """Ends it and its children: the process group that it leads, and nobody else."""
-        os.killpg(self._process.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):  # it has ended by itself, and said why
+            os.killpg(self._process.pid, signal.SIGTERM)
         try:
-            self._process.wait(10)
+            self._process.wait(DEADLINE_S)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
@@ -70,10 +73,10 @@ def small_root(base: Path, package: str, program: str, accounts: list[str]) -> P
     for name in ("dev", "tmp", "run", "var/run", "var/spool", "var/empty"):
         (base / name).mkdir(parents=True, exist_ok=True)
     (base / "tmp").chmod(0o1777)
-    needed = subprocess.run(["ldd", base / program], capture_output=True, text=True, check=True).stdout
-    libraries = [*map(Path, re.findall(r"(/\S+\.so\S*)", needed)), *Path("/lib").glob("*-linux-gnu/libnss_files*")]
+    libraries = [*_libraries(base / program), *Path("/lib").glob("*-linux-gnu/libnss_files*")]
     for library in libraries:
-        place = base / str(library).lstrip("/")
+        ours = library.is_relative_to(FOREIGN)  # .foreign/PACKAGE/usr/lib/...
+        place = base.joinpath(*library.relative_to(FOREIGN).parts[1:] if ours else library.parts[1:])
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(library, place)
     _etc(base / "etc", accounts)
@@ -81,6 +84,16 @@ def small_root(base: Path, package: str, program: str, accounts: list[str]) -> P
         os.mknod(base / "dev" / name, 0o20666, os.makedev(1, number))
         (base / "dev" / name).chmod(0o666)
     return base
+
+
+def _libraries(program: Path) -> list[Path]:
+    """What the program is linked with: the machine's, else those that are unpacked in .foreign/."""
+    unpacked = [str(path) for name in _LIBRARIES for path in (FOREIGN / name / "usr/lib").glob("*-linux-gnu")]
+    environ = {**os.environ, "LD_LIBRARY_PATH": ":".join(unpacked)}
+    needed = subprocess.run(["ldd", program], env=environ, capture_output=True, text=True, check=True).stdout
+    if lacking := re.findall(r"(\S+) => not found", needed):
+        pytest.skip(f"{program.name} needs {' '.join(lacking)}, which is neither installed nor unpacked in .foreign/")
+    return [Path(name) for name in re.findall(r"(/\S+\.so\S*)", needed)]
 
 
 def _etc(etc: Path, accounts: list[str]) -> None:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from interop_system import System, free_port, listens, messages_in, program, wait_for
+from interop_system import DEADLINE_S, System, free_port, listens, messages_in, program, wait_for
 
 # The private Postfix is the benchmark's: one description of how to run one without touching /etc/postfix.
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
@@ -41,7 +41,7 @@ class Sink:
     def stop(self) -> None:
         """Ends it."""
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(DEADLINE_S)
 
 
 class Receiver:

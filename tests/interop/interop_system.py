@@ -17,8 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from free_ports import free_port
+
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"  # Debian's smtp-sink and postfix are in sbin
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 _POLL_S = 0.02
 
 
@@ -28,13 +30,6 @@ def program(name: str) -> str:
     if path is None:
         pytest.skip(f"{name} is not installed")
     return path
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def listens(port: int) -> bool:
@@ -164,7 +159,7 @@ class System:
                 slow.append(name)
                 process.kill()
                 process.wait()
-        left = self._processes_after(5.0)
+        left = self._processes_after(DEADLINE_S)
         for pid in left:
             os.kill(pid, signal.SIGKILL)
         assert not slow, f"had to be killed: {slow}\n{self.log_text()}"

@@ -125,8 +125,12 @@ def build(system: System, next_port: int, *, users: bool = True) -> None:
     system.write(system.home / "control" / "smtproutes", f":127.0.0.1:{next_port}\n", "root")
     for name, text in layout.USERS.items():
         system.write(system.home / "users" / name, f"{text.format(**own)}\n", "root")
+    accounts = {name: f"{uid[name]}:{gid[name]}::{homes[name]}:/bin/sh" for name in ("alice", "bob")}
+    accounts["nowhere"] = accounts["bob"].replace(str(homes["bob"]), f"{homes['bob']}/gone")
+    system.write(system.base / "more-passwd", f"{layout.PASSWD.format(**accounts)}\n", "root")
     make = (
-        f"cd {system.home}/users && {system.home}/bin/qmail-pw2u </etc/passwd >assign && {system.home}/bin/qmail-newu"
+        f"cd {system.home}/users && cat /etc/passwd {system.base}/more-passwd | {system.home}/bin/qmail-pw2u >assign"
+        f" && {system.home}/bin/qmail-newu"
     )
     if users:
         done = system.run(["/bin/sh", "-c", make])

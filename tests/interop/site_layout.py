@@ -18,11 +18,16 @@ CONTROLS = {
     "defaulthost": "mail.test",
 }  # fmt: skip
 
+PASSWD = "dan:x:{bob}\neve:x:{alice}\nfay:x:{alice}\ngus:x:{bob}\nHal:x:{bob}\nida:x:{alice}\njan:x:{nowhere}"
+"""Behind the password file that qmail-pw2u is given: more names for the same two people, and one without a home."""
+
 USERS = {
-    "include": "alice\nbob\nalias",
-    "mailnames": "bob:bob:robert",
-    "subusers": "sales:alice:sold:",
-    "append": "=carol:alice:{alice}:-:carol:\n+carol-:alice:{alice}:-:carol-:\n+shop.:bob:{bob}:-:shop-:\n"
+    "include": "# whom mail is for\nalice\nbob \n\nalias\neve\nFay\ngus\nHal\nida\njan",
+    "exclude": "# and yet\nEVE",
+    "mailnames": "bob:bob:robert\ngus:gustav:g.us:gus-tav\nida:\n# dan:daniel\ndan:daniel",
+    "subusers": "sales:alice:sold:\npress:FAY:carol:\ndesk.1:gus:shop-desk:\n# off:bob:virt:\nshort:bob\n",
+    "append": "=fay:bob:{bob}:::\n"
+              "=carol:alice:{alice}:-:carol:\n+carol-:alice:{alice}:-:carol-:\n+shop.:bob:{bob}:-:shop-:\n"
               "=nobody:alice:{alice}:-:not-this:\n=nobody:alice:{alice}:-:not-this-either:",
 }  # fmt: skip
 

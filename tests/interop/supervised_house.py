@@ -73,7 +73,7 @@ SUPERVISORS = (
     ),
     Supervisor(
         "runit", tools="runsvdir runsv sv chpst svlogd",
-        scan="exec runsvdir {scan}", down="sv -w 20 down {dirs}", end="kill -HUP {pid}",
+        scan="exec runsvdir {scan}", down="sv -w 60 down {dirs}", end="kill -HUP {pid}",
     ),
     Supervisor(
         "s6", tools="s6-svscan s6-supervise s6-svc s6-svscanctl s6-setuidgid s6-log",

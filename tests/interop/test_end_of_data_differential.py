@@ -40,7 +40,7 @@ VARIANTS = {
     "LF CR . LF CR": b"\n\r.\n\r",
     "CRLF . CR LF in two packets": b"\r\n.\r",  # sent with its LF behind it
 }
-_TIMEOUT_S = 20.0
+_TIMEOUT_S = 60.0
 _SILENCE_S = 0.4
 
 

@@ -40,7 +40,7 @@ def test_tcpserver_runs_qmail_smtpd_with_rules_of_tcprules(system: System, relay
         )  # fmt: skip
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(DEADLINE_S)
     assert [answer[:3] for answer in answers] == [
         b"220", b"250", b"250", b"250" if relaying else b"553", b"250", b"250", b"221",
     ]  # fmt: skip
@@ -61,7 +61,7 @@ def test_mail_through_tcpserver_lands_in_the_maildir(system: System) -> None:
             client.sendmail("a@client.test", [system.address], MESSAGE.replace(b"\n", b"\r\n"))
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(DEADLINE_S)
     (message,) = system.wait_mail()
     assert message.endswith(b"Subject: one shot\n\nbody\n")
 

@@ -32,7 +32,7 @@ def serving(port: int, argv: list[str], environ: dict[str, str]) -> Iterator[int
         yield port
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(DEADLINE_S)
 
 
 @contextmanager
@@ -101,7 +101,7 @@ def test_our_qmqpc_hands_mail_to_postfix_qmqp_sink(system: System) -> None:
             assert (injected.returncode, injected.stderr) == (0, b"")
     finally:
         sink.terminate()
-        sink.wait(10)
+        sink.wait(DEADLINE_S)
     later = system.run("qmail-inject", "-fme@client.test", "a@far.test", data=MESSAGE,
                        QMAILQUEUE=system.bin("qmail-qmqpc"))  # fmt: skip
     assert later.returncode == 111
@@ -152,6 +152,20 @@ def test_our_qmtpc_hands_mail_to_mailfront(system: System) -> None:
         assert qmtpc(system, "a@far.test").startswith(b"h127.0.0.1 did not take it for this recipient.\n")
     assert sorted(len(message) > 300_000 for message in system.wait_mail(2)) == [False, True]
     assert all(message.split(b"\n\n", 1)[1].startswith(b".\n..\nbody\n") for message in system.wait_mail(2))
+
+
+def test_mailfront_answers_once_for_several_and_is_not_waited_for_long(system: System) -> None:
+    """Against section 2 of the protocol; it has queued the message for both."""
+    system.start(smtpd=False)
+    with mailfront(system, "qmtp") as port:
+        system.control("qmtproutes", f":127.0.0.1;{port}\n")
+        system.control("timeoutremote", "10\n")  # time enough to queue it
+        done = system.run("qmail-qmtpc", "far.test", "me@client.test", system.address, system.address, data=MESSAGE)
+    first, second, message, rest = done.stdout.split(b"\0")
+    assert (first, message[:1], rest) == (b"r", b"K", b"")
+    assert second.startswith(b"sConnected to 127.0.0.1 but connection died. Possible duplicate! (#4.4.2)\n")
+    assert b"Remote host answered for 1 of 2 recipients; QMTP wants an answer for each.\n" in second
+    assert len(system.wait_mail(2)) == 2
 
 
 def test_a_whole_system_delivers_by_qmtp_to_mailfront(system: System) -> None:

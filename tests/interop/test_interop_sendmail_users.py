@@ -1,4 +1,6 @@
-"""What other software types when it says `sendmail`: command lines as they are there, and three programs run.
+"""What other software types when it says `sendmail`: command lines as they are there, and five programs run.
+
+Debian's cron, too, was run for one minute by hand, with MAILTO=root,alias: its command line is that of the table.
 
 `$QMAILQUEUE` catches what would be queued: the message and its envelope.
 """
@@ -72,6 +74,10 @@ def post(system: System, short_directory: Path) -> Post:
         ("both", "-t -i -- kim@x.test", b"To: ann@x.test\nSubject: hello\n", USER, ["kim@x.test", "ann@x.test"]),
         # without: from the arguments, the header only shown
         ("Debian's cron", "-i -FCronDaemon -B8BITMIME -oem root", HEADER, USER, ["root@mail.test"]),
+        ("Debian's cron, MAILTO=a@y.test,b@y.test: one address, to C too",
+         "-i -FCronDaemon -B8BITMIME -oem a@y.test,b@y.test", HEADER, USER, ["a@y.test,b@y.test"]),
+        ("mail of GNU mailutils -r", "-oi -f me@site.test -t", HEADER, "me@site.test", ALL),
+        ("bsd-mailx -r", "-i -t -f me@site.test", HEADER, "me@site.test", ALL),
         ("anacron", "-FAnacron -odi root", HEADER, USER, ["root@mail.test"]),
         ("at", "-i root", HEADER, USER, ["root@mail.test"]),
         ("mutt", "-oem -oi -- a@y.test b@y.test", HEADER, USER, ["a@y.test", "b@y.test"]),
@@ -180,8 +186,45 @@ def test_mutt(post: Post, settings: str, sender: str) -> None:
 def test_s_nail(post: Post) -> None:
     nail = [program("s-nail"), "-:/", "-S", f"mta={post.sendmail}", "-S", "DEAD=/dev/null", "-S", "from=joe@site.test"]
     command = [*nail, "-r", "bounces@site.test", "-s", "hello", "-c", "b@y.test", "-b", "c@y.test", "a@y.test"]
-    done = post.run(command, b"text\n.\nend\n")
+    done = post.run(command, b"text\n.\nend\n", USER=os.environ["USER"])  # it complains about another's name
     assert (done.returncode, done.stderr) == (0, b""), done.stdout
     sender, recipients, message = post.caught()
     assert (sender, sorted(recipients)) == ("bounces@site.test", ["a@y.test", "b@y.test", "c@y.test"])
     assert b"c@y.test" not in message and message.endswith(b"\ntext\n.\nend\n")
+
+
+@pytest.mark.debian("bsd-mailx")
+def test_bsd_mailx(post: Post) -> None:
+    settings = Path(post.environ["HOME"]) / "rc"
+    settings.write_text(f"set sendmail={post.sendmail}\nset sendwait\n")
+    command = [program("bsd-mailx"), "-n", "-s", "hello", "-r", "bounces@site.test", "-c", "b@y.test", "-b", "c@y.test"]
+    done = post.run([*command, "a@y.test"], b"text\n.\nend\n", MAILRC=str(settings))
+    assert (done.returncode, done.stderr) == (0, b""), done.stdout
+    sender, recipients, message = post.caught()
+    assert (sender, sorted(recipients)) == ("bounces@site.test", ["a@y.test", "b@y.test", "c@y.test"])
+    assert b"c@y.test" not in message and message.endswith(b"\ntext\n.\nend\n")
+
+
+PHP = r"""
+$sent = mail("a@y.test, b@y.test", "hello", "one\n.\n..\nFrom the end\n",
+             "From: Joe <joe@site.test>\r\nCc: c@y.test\r\nBcc: d@y.test", "-fbounces@site.test");
+exit($sent ? 0 : 1);
+"""
+
+
+@pytest.mark.debian("php")
+@pytest.mark.parametrize("with_lf", [True, False], ids=["LF", "CR LF"])
+def test_php_mail(post: Post, with_lf: bool) -> None:
+    """PHP 8 writes CR LF unless told otherwise. As under C the CRs stay; the header is understood all the same."""
+    command = [program("php"), "-n", "-d", f"sendmail_path={post.sendmail} -t -i"]
+    command += ["-d", "mail.mixed_lf_and_crlf=On"] if with_lf else []
+    done = post.run([*command, "-r", PHP])
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    sender, recipients, message = post.caught()
+    assert (sender, sorted(recipients)) == ("bounces@site.test", [f"{one}@y.test" for one in "abcd"])
+    head, _, body = message.replace(b"\r\n", b"\n").partition(b"\n\n")
+    assert (b"\r" in message) is not with_lf
+    assert b"d@y.test" not in message
+    for line in (b"From: Joe <joe@site.test>", b"To: a@y.test, b@y.test", b"Cc: c@y.test", b"Subject: hello"):
+        assert line in head.split(b"\n")
+    assert body.strip(b"\n") == b"one\n.\n..\nFrom the end"

@@ -61,7 +61,7 @@ def test_swaks_to_a_remote_address_reaches_the_sink_through_smtproutes(system: S
     (message,) = sink.wait_messages(system=system)
     assert b"\nX-Mail-Args: <sender@client.test>" in message and b"\nX-Rcpt-Args: <someone@away.test>" in message
     assert b"over the hill" in message
-    assert b"127.0.0.1_accepted_message./" in system.log_bytes()
+    system.wait_log(b"127.0.0.1_accepted_message./")
 
 
 def test_swaks_to_a_real_postfix_ends_in_its_maildir(system: System, postfix_server: Receiver) -> None:

@@ -9,6 +9,8 @@ without Python's help; `python -IS -c` children, whose tests count the imported 
 
     make coverage                        prints the table and writes docs/explanation/coverage.md
     make coverage COVERAGE='-k store'    arguments for pytest; then nothing is written
+    make coverage COVERAGE='--room=fetch/ --room=wire/pop3.py tests/unit/test_pop3_session.py'
+                                         a room by its own tests: which of its lines and branches never ran
 """
 
 import datetime
@@ -18,6 +20,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 from copied_tree import REPOSITORY, copied_tree
 
@@ -71,8 +74,8 @@ exclude_also =
 """
 
 
-def measure(copy: Path, pytest_arguments: list[str]) -> tuple[dict[str, dict[str, int]], str]:
-    """The totals of each file, and pytest's last line."""
+def measure(copy: Path, pytest_arguments: list[str]) -> tuple[dict[str, dict[str, Any]], str]:
+    """What coverage.py says of each file, and pytest's last line."""
     data = copy.parent / "data"
     data.mkdir()
     data.chmod(0o1777)  # every account that a test becomes leaves its figures here
@@ -95,9 +98,25 @@ def measure(copy: Path, pytest_arguments: list[str]) -> tuple[dict[str, dict[str
     result = copy.parent / "coverage.json"
     subprocess.run([*coverage, "json", "--quiet", *options, "-o", str(result)], cwd=REPOSITORY, check=True)
     files = json.loads(result.read_text())["files"]
-    return {
-        name[name.index("notqmail/") + 9 :]: files[name]["summary"] for name in sorted(files)
-    }, done.stdout.strip().rpartition("\n")[2].strip("= ")
+    by_name = {name[name.index("/notqmail/") + 10 :]: files[name] for name in sorted(files)}
+    return by_name, done.stdout.strip().rpartition("\n")[2].strip("= ")
+
+
+def never_run(name: str, file: dict[str, Any]) -> str:
+    """A line about a file: its share, and what no test ran. A branch is `from->to`, 0 the end of the function."""
+    lines = [f"{first}" if first == last else f"{first}-{last}" for first, last in _runs(file["missing_lines"])]
+    missing = set(file["missing_lines"])
+    branches = [f"{at}->{max(to, 0)}" for at, to in file["missing_branches"] if not {at, to} & missing]
+    return " ".join([f"{name} {per_cent([file['summary']])[4]:.1f} %", *lines, *branches])
+
+
+def _runs(numbers: list[int]) -> list[tuple[int, int]]:
+    """Numbers in order, neighbours together."""
+    found: list[tuple[int, int]] = []
+    for number in numbers:
+        together = bool(found) and found[-1][1] == number - 1
+        found[-1:] = [(found[-1][0], number)] if together else [*found[-1:], (number, number)]
+    return found
 
 
 def per_cent(totals: "list[dict[str, int]]") -> tuple[int, int, int, int, float]:
@@ -165,9 +184,13 @@ def main() -> int:
     if arguments in (["--help"], ["-h"]):
         print(__doc__, end="")
         return 0
+    rooms = tuple(argument.removeprefix("--room=") for argument in arguments if argument.startswith("--room="))
     with copied_tree("notqmail-coverage-") as copy:
-        files, ending = measure(copy, arguments)
-    text = page(files, ending)
+        measured, ending = measure(copy, [argument for argument in arguments if not argument.startswith("--room=")])
+    if rooms:
+        print("\n".join(never_run(name, file) for name, file in measured.items() if name.startswith(rooms)))
+        return 0
+    text = page({name: file["summary"] for name, file in measured.items()}, ending)
     print(text)
     if not arguments:
         PAGE.write_text(text)

@@ -1,12 +1,15 @@
-"""Mutation testing: do the tests notice when a line of queue/, wire/ or control/ is wrong?
+"""Mutation testing: do the tests notice when a line is wrong?
 
-    make mutants SECONDS=600 [SEED=7] [ONLY=queue/store.py]
+    make mutants SECONDS=600 [SEED=7]        of queue/, wire/ and control/
+    make mutants SECONDS=all ONLY=fetch/pop3d.py,wire/pop3.py
+                                             of these files, wherever they are; a part of a path is enough
     make mutants SECONDS=all RESULT=FILE     all there are, with a line for each in FILE
     make mutants SECONDS=all AGAIN=FILE      only those that survived there
 
 Draws mutants by the seed until the time is over. Each is put into a copy of the repository, and the tests that run its
 line run there, the nearest and quickest first, until one fails. A survivor is a hole in the tests or a change without
 effect: tests/mutation/survivors.md says which. Which tests run a line is measured first; that time is not counted.
+With ONLY, just the tests that import one of the files, or something that does, are measured and asked.
 """
 
 import argparse
@@ -26,9 +29,9 @@ sys.path.append(str(Path(__file__).parent.parent / "measure"))
 from copied_tree import copied_tree
 from forked_tests import PASSED, Chosen, preload, run_pytest
 from mutants import Mutant, mutants_of
-from which_tests import Tests, measure
+from which_tests import ASKED, Tests, measure, tests_near
 
-PACKAGES = ["queue", "wire", "control"]
+PACKAGES = ["queue", "wire", "control"]  # what is drawn from where no file is named
 WORKERS = 2
 TEST_LIMIT_S = 10  # one test: longer means that it hangs, and that is noticed too
 
@@ -95,14 +98,21 @@ def _try(job: tuple[str, Mutant]) -> Verdict | None:
     return _worker.try_one(*job)
 
 
-def _population(copy: Path, only: str) -> list[tuple[str, Mutant]]:
-    return [
-        (str(file.relative_to(copy)), mutant)
-        for package in PACKAGES
-        for file in sorted((copy / "src" / "notqmail" / package).glob("*.py"))
-        if only in str(file)
-        for mutant in mutants_of(file.read_text())
-    ]
+def _chosen(copy: Path, only: list[str]) -> list[str]:
+    """The files that are changed, as paths below the copy."""
+    package = copy / "src" / "notqmail"
+    found = sorted(file.relative_to(package) for file in package.glob("**/*.py") if "testing" not in file.parts)
+    wanted = [file for file in found if (not only and file.parts[0] in PACKAGES) or _has_any(only, str(file))]
+    assert wanted, f"no file is called {only}"
+    return [f"src/notqmail/{file}" for file in wanted]
+
+
+def _has_any(parts: list[str], path: str) -> bool:
+    return any(part in path for part in parts)
+
+
+def _population(copy: Path, files: list[str]) -> list[tuple[str, Mutant]]:
+    return [(file, mutant) for file in files for mutant in mutants_of((copy / file).read_text())]
 
 
 def _survivors(result: str) -> set[str]:
@@ -111,16 +121,21 @@ def _survivors(result: str) -> set[str]:
         return {line.split(" ", 1)[1].rpartition(" (")[0] for line in file if line.startswith("survived ")}
 
 
-def _measured(copies: list[Path]) -> Tests:
-    """Both measuring runs at once; then the libraries that they needed are loaded here."""
+def _measured(copies: list[Path], changed: list[str], *, near: bool) -> Tests:
+    """Both measuring runs at once; then the libraries that they needed are loaded here.
+
+    `near`: only the tests that are near what is changed.
+    """
+    files = sorted(file for top in ("src", "tests") for file in (copies[0] / top).glob("**/*.py"))
+    texts = {str(file.relative_to(copies[0])): file.read_text() for file in files}
+    asked = tests_near(texts, changed) if near else ASKED
     with Pool(2) as pool:
-        recorded = pool.apply_async(measure, (copies[0],), {"lines": True})
-        timed = pool.apply_async(measure, (copies[1],), {"lines": False})
+        recorded = pool.apply_async(measure, (copies[0], asked), {"lines": True})
+        timed = pool.apply_async(measure, (copies[1], asked), {"lines": False})
         results = recorded.get(), timed.get()
     assert isinstance(results[1]["modules"], list)
     preload(results[1]["modules"])
-    files = sorted(file for top in ("src", "tests") for file in (copies[0] / top).glob("**/*.py"))
-    return Tests(*results, {str(file.relative_to(copies[0])): file.read_text() for file in files})
+    return Tests(*results, texts)
 
 
 def _compiled(copy: Path) -> None:
@@ -136,7 +151,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=_seconds, default=300.0, help="or: all")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", default="", help="a part of the path")
+    parser.add_argument("--only", default="", help="parts of paths, with commas between them")
     parser.add_argument("--result", default=os.devnull, help="a file: a line for each mutant tried")
     parser.add_argument("--again", default="", help="a result file: only what survived there")
     asked = parser.parse_args()
@@ -145,9 +160,11 @@ def main() -> int:
         copies = [stack.enter_context(copied_tree("notqmail-mutants-")) for _ in range(WORKERS)]
         for copy in copies:
             _compiled(copy)
-        everything = [one for one in _population(copies[0], asked.only) if again is None or name_of(*one) in again]
+        only = [part for part in asked.only.split(",") if part]
+        changed = _chosen(copies[0], only)
+        everything = [one for one in _population(copies[0], changed) if again is None or name_of(*one) in again]
         drawn = random.Random(asked.seed).sample(everything, len(everything))
-        tests = _measured(copies)
+        tests = _measured(copies, changed, near=bool(only))
         assert tests.seconds, "no test passes"
         print(f"{len(tests.seconds)} tests are asked; not these, which failed or were skipped: {tests.left_out}")
         free: multiprocessing.Queue[Path] = multiprocessing.Queue()

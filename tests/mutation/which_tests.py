@@ -14,8 +14,21 @@ from forked_tests import run_pytest
 from mutants import Place
 
 # The quick ones of the crash tests: a workload broken at each step costs seconds, too many to be asked for each mutant.
-CRASH = ["submit_power_cuts", "life_power_cuts", "life_failures", "ledger_power_cuts"]
-ASKED = ["tests/unit", "tests/property", *(f"tests/crash/test_{name}.py" for name in CRASH)]
+CRASH = [
+    "submit_power_cuts",
+    "life_power_cuts",
+    "life_failures",
+    "ledger_power_cuts",
+    "maildir_tools_power_cuts",
+    "repair_power_cuts",
+    "tables_power_cuts",
+    "pop3_power_cuts",
+]
+PROCESS = ["filter_running"]  # its programs are small scripts of its own, and what runs them is ours, in this process
+ASKED = [
+    "tests/unit", "tests/property",
+    *(f"tests/crash/test_{name}.py" for name in CRASH), *(f"tests/process/test_{name}.py" for name in PROCESS),
+]  # fmt: skip
 _LIMIT_S = 900
 AT_IMPORT = -1  # in place of a test's number
 
@@ -127,10 +140,22 @@ def importers(texts: dict[str, str], path: str) -> list[str]:
     return sorted(other for other, text in texts.items() if imports(text))
 
 
-def measure(copy: Path, *, lines: bool) -> dict[str, object]:
-    """One of the two runs, in its own copy."""
+def tests_near(texts: dict[str, str], changed: list[str]) -> list[str]:
+    """Of the tests that may be asked those that import one of these files, or a file that imports one.
+
+    What tests share stands for the tests that use it.
+    """
+    near = {user for path in changed for user in [path, *importers(texts, path)]}
+    near |= {user for path in near if path.startswith("src/") for user in importers(texts, path)}
+    shared = {Path(path).stem for path in near if path.startswith("tests/") and "/test_" not in path}
+    near |= {other for other, text in texts.items() for name in shared if f"\nfrom {name} import" in text}
+    return sorted(path for path in near if "/test_" in path and path.startswith(tuple(ASKED)))
+
+
+def measure(copy: Path, asked: list[str], *, lines: bool) -> dict[str, object]:
+    """One of the two runs, in its own copy, of these files and directories of tests."""
     out = copy.parent / "measured.json"
-    arguments = [*ASKED, "--continue-on-collection-errors"]
+    arguments = [*asked, "--continue-on-collection-errors"]
     run_pytest(copy, arguments, Recorded(out, copy) if lines else Timed(out), _LIMIT_S)
     result: dict[str, object] = json.loads(out.read_text())
     return result

@@ -23,9 +23,10 @@ from pathlib import Path
 import pytest
 
 import notqmail
+from free_ports import free_port
 
 HOST = "mail.test"
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 GROUPS = ("nofiles", "qmail", "keys", "alice", "bob")
 USERS = {
     "alias": "nofiles", "qmaild": "nofiles", "qmaill": "nofiles", "qmailp": "nofiles",
@@ -218,11 +219,11 @@ class System:
             env=self.environ | environ, check=False,
         )  # fmt: skip
 
-    def notqmail(self, *arguments: str) -> str:
-        """The `notqmail` command as root; returns what it printed."""
+    def notqmail(self, *arguments: str, code: int = 0) -> str:
+        """The `notqmail` command as root, which must end with `code`; returns what it printed."""
         command = [self._python, "-m", "notqmail.admin", *arguments]
         done = self.run(command, PYTHONPATH=f"{self.base}/lib:{self.base}/lib/site-packages")
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.returncode == code, done.stdout + done.stderr
         return done.stdout.decode()
 
     def inject(self, user: str, message: str) -> None:
@@ -239,9 +240,7 @@ class System:
             until(self.writer_answers, self.log)
         self.service(["qmail-start", "./Maildir/", "tee", str(self.log_path)])
         until(lambda: "status: local" in self.log(), self.log)
-        with socket.socket() as trial:
-            trial.bind(("127.0.0.1", 0))
-            self.port = trial.getsockname()[1]
+        self.port = free_port()
         self.service(["qmail-smtpd", "--listen", f"127.0.0.1:{self.port}", "--user", "qmaild"])
         until(lambda: "listening on" in self.log(), self.log)
         until(self.writer_answers, self.log)
@@ -357,8 +356,11 @@ def roles(system: System) -> dict[str, list[tuple[str, str, set[str]]]]:
     processes = system.processes()
     lspawns = {pid for pid, command in processes.items() if "qmail-lspawn" in command}
     for pid, command in processes.items():
-        parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
         name = next((name for name in ROLES if name in command.split("/log/")[0]), command)
-        if parent not in lspawns:
-            found.setdefault(name, []).append(identity(system.machine, pid))
+        try:
+            parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+            if parent not in lspawns:
+                found.setdefault(name, []).append(identity(system.machine, pid))
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended while we looked
     return found

@@ -14,7 +14,7 @@ from pathlib import Path
 from notqmail.wire.netstring import decode_one
 from notqmail.wire.qmqp import encode_package
 
-DEADLINE_S = 40.0
+DEADLINE_S = 60.0
 LOGIN = pwd.getpwuid(os.geteuid()).pw_name
 
 

@@ -38,9 +38,13 @@ class ScriptedPeer:
         self._link.shutdown(socket.SHUT_RDWR)
         self._link.close()
         for thread in [self._acceptor, *self._threads]:
-            thread.join(10)
+            thread.join(60)  # each has then heard all that its client said
 
-    def wait_until_heard(self, command, seconds=5):
+    def lose_patience(self):
+        """Hangs up where it is silent."""
+        self._stop.set()
+
+    def wait_until_heard(self, command, seconds=60):
         """Whether the command comes in time (QUIT comes after the client has reported)."""
         for _ in range(int(seconds * 100)):
             if command in self.heard:
@@ -62,7 +66,7 @@ class ScriptedPeer:
 
     def _serve(self, link):
         with link, link.makefile("rb") as stream:
-            link.settimeout(20)
+            link.settimeout(60)
             try:
                 if not self._answer(link, b"", b""):
                     return
@@ -96,7 +100,7 @@ class ScriptedPeer:
         if answer == CLOSE:
             return b""
         if answer == SILENCE:
-            self._stop.wait(20)
+            self._stop.wait(60)
             return b""
         pieces = [answer[i : i + 1] for i in range(len(answer))] if self._byte_by_byte else [answer]
         for piece in pieces:

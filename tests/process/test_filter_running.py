@@ -13,7 +13,7 @@ from notqmail.unix.clock import Clock
 from notqmail.wire.queue_envelope import BadEnvelope
 
 MESSAGE = b"Subject: x\n\nbody\n"
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 
 
 def file_with(content: bytes) -> int:
@@ -154,7 +154,7 @@ def test_a_filter_that_hangs_is_killed_with_all_it_started(mail: Mail, tmp_path:
     with pytest.raises(Stopped) as caught:
         run(mail, script.format(tmp_path / "pid"), timeout_s=0.5)
     assert (caught.value.code, caught.value.why) == (52, b"still running after 0 seconds")
-    assert time.monotonic() - began_s < 20
+    assert time.monotonic() - began_s < DEADLINE_S
     noted = (tmp_path / "pid").read_text() if (tmp_path / "pid").exists() else ""
     assert not noted or gone(int(noted)), "on a busy machine it may not have come so far"
 

@@ -12,7 +12,7 @@ from notqmail.queue.ledger import encode_group, journal_lines
 from notqmail.queue.ledger_book import Events, balance
 from notqmail.unix.durable import Disk
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 LINES = b"n 5 %d 1\ns 5\nk 5\n- 5"
 PROGRAM = """
 import os, sys

@@ -17,7 +17,7 @@ exit ${QUEUE_EXIT-0}
 
 def _program(module, arguments, **options):
     return subprocess.run(
-        [sys.executable, "-m", f"notqmail.programs.{module}", *arguments], capture_output=True, timeout=30, check=False,
+        [sys.executable, "-m", f"notqmail.programs.{module}", *arguments], capture_output=True, timeout=60, check=False,
         **options,
     )  # fmt: skip
 

@@ -21,7 +21,7 @@ def home(tmp_path):
     (tmp_path / "queue/lock").mkdir(parents=True)
     (tmp_path / "queue/lock/tcpto").write_bytes(bytes(1024))
     (tmp_path / "control/me").write_text("me.example\n")
-    (tmp_path / "control/timeoutremote").write_text("5\n")
+    (tmp_path / "control/timeoutremote").write_text("60\n")
     return tmp_path
 
 
@@ -47,7 +47,6 @@ def through(home, answers=None, *, recipients=("r@y.example",), message=MESSAGE,
     with ScriptedPeer(answers, **how) as peer:
         route(home, peer)
         code, output = remote(home, "y.example", sender, *recipients, message=message)
-        peer.wait_until_heard(b"QUIT", 0.2)
     assert code == 0
     return output, peer
 
@@ -113,7 +112,8 @@ def test_a_server_that_talks_byte_by_byte(home, extensions):
 
 @pytest.mark.parametrize("step", [b"", b"MAIL", b"."])
 def test_a_server_that_falls_silent_is_left_after_timeoutremote(home, step):
-    (home / "control/timeoutremote").write_text("1\n")
+    # The peer's other answers are given in time, however busy the machine is; before the dot an early end is the same.
+    (home / "control/timeoutremote").write_text("5\n" if step == b"." else "1\n")
     output, _ = through(home, {step: SILENCE})
     assert b"connection died." in output and (b"Possible duplicate!" in output) == (step == b".")
 

@@ -5,9 +5,9 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 
 import pytest
+from queue_home import until
 from remote_peer import CLOSE, SILENCE, FullHouse, ScriptedPeer
 
 from notqmail.testing.dns_server import FakeDnsServer
@@ -33,7 +33,7 @@ def home(tmp_path):
         (tmp_path / directory).mkdir(parents=True)
     (tmp_path / "queue/lock/tcpto").write_bytes(b"\x01" * 1024)
     (tmp_path / "control/me").write_text("me.example\n")
-    (tmp_path / "control/timeoutremote").write_text("20\n")
+    (tmp_path / "control/timeoutremote").write_text("60\n")
     (tmp_path / "queue/mess/3/7").write_bytes(MESSAGE)
     return tmp_path
 
@@ -68,7 +68,7 @@ class Spawner:
             self._process.stdin.close()
             self.rest = self._process.stdout.read()
             self.complaints = self._process.stderr.read()
-            assert self._process.wait(20) == 0
+            assert self._process.wait(60) == 0
         finally:
             self._process.kill()
             self._process.wait()
@@ -102,6 +102,11 @@ class Spawner:
 
 def route(home, *peers):
     (home / "control/smtproutes").write_text("".join(f"{key}:127.0.0.1:{peer.port}\n" for key, peer in peers))
+
+
+def listens(port):
+    with socket.socket() as trial:
+        return trial.connect_ex(("127.0.0.1", port)) == 0
 
 
 def program(home, text, name="qmail-remote"):
@@ -234,11 +239,11 @@ def test_however_a_server_says_too_many_they_are_asked_again_before_it_is_believ
 
 def test_who_has_the_message_is_reported_while_the_others_are_still_asked(home):
     answers = {b"RCPT TO:<r1@y.example>": [b"452 too many\r\n", SILENCE]}
-    (home / "control/timeoutremote").write_text("2\n")
     with ScriptedPeer({b"EHLO": ESMTP, **answers}) as peer, WideSpawner(home) as spawner:
         route(home, ("", peer))
         spawner.commands(0, *RECIPIENTS[:2])
         assert spawner.reports(1) == {0: ACCEPTED}
+        peer.lose_patience()
         assert spawner.reports(1)[place_of(0, 1)].kind == b"Z"
 
 
@@ -272,17 +277,17 @@ def test_a_foreign_qmail_remote_is_run_for_each_recipient_of_a_command(home):
 
 
 def test_a_server_that_never_answers_costs_only_its_own_slot(home):
-    (home / "control/timeoutremote").write_text("1\n")
     with ScriptedPeer({b"MAIL": SILENCE}) as deaf, ScriptedPeer() as peer, Spawner(home) as spawner:
         route(home, ("deaf", deaf), ("", peer))
         spawner.command(1, recipient=b"r@deaf")
         spawner.command(2)
         assert spawner.reports(1) == {2: ACCEPTED}
+        deaf.lose_patience()
         assert spawner.reports(1) == {1: temporary(b"Connected to 127.0.0.1 but connection died. (#4.4.2)\n")}
 
 
 def test_a_connection_that_times_out_is_remembered_and_the_others_go_on(home, free_port):
-    (home / "control/timeoutconnect").write_text("1\n")
+    (home / "control/timeoutconnect").write_text("5\n")  # time enough for those who do answer
     with FullHouse() as house, ScriptedPeer() as peer, Spawner(home) as spawner:
         route(home, ("full", house), ("", peer))
         with open(home / "control/smtproutes", "a") as routes:
@@ -297,7 +302,6 @@ def test_a_connection_that_times_out_is_remembered_and_the_others_go_on(home, fr
 
 
 def test_a_busy_slot_is_refused_and_its_delivery_goes_on(home):
-    (home / "control/timeoutremote").write_text("1\n")
     with ScriptedPeer({b"": SILENCE}) as deaf, Spawner(home) as spawner:
         route(home, ("", deaf))
         spawner.command(9)
@@ -306,6 +310,7 @@ def test_a_busy_slot_is_refused_and_its_delivery_goes_on(home):
         first = spawner.reports(2)
         assert first[9].text == b"Internal error: delnum in use. (#4.3.5)\n"
         assert first[120].text == b"Internal error: delnum too big. (#4.3.5)\n"
+        deaf.lose_patience()
         assert b"connection died" in spawner.reports(1)[9].text
 
 
@@ -357,11 +362,7 @@ def test_postfix_smtp_sink_takes_everything(home, free_port, options):
     command = ["smtp-sink", *user, *options, "-4", f"127.0.0.1:{free_port}", "100"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as sink:
         try:
-            for _ in range(200):
-                with socket.socket() as trial:
-                    if trial.connect_ex(("127.0.0.1", free_port)) == 0:
-                        break
-                time.sleep(0.02)  # the sink cannot tell us when it listens
+            until(lambda: listens(free_port))  # the sink cannot tell us when
             (home / "control/smtproutes").write_text(f":127.0.0.1:{free_port}\n")
             with Spawner(home) as spawner:
                 for slot in range(50):
@@ -475,9 +476,9 @@ def test_programs_run_at_the_same_time_and_leave_no_zombie(home):
 
 def test_without_a_queue_it_does_not_begin(tmp_path):
     run = [sys.executable, "-m", "notqmail.programs.qmail_rspawn"]
-    done = subprocess.run(run, env={**os.environ, "QMAILHOME": str(tmp_path)}, capture_output=True, timeout=20)
+    done = subprocess.run(run, env={**os.environ, "QMAILHOME": str(tmp_path)}, capture_output=True, timeout=60)
     assert (done.returncode, done.stdout) == (111, b"")
-    assert subprocess.run([*run, "--help"], capture_output=True, timeout=20).stdout.startswith(b"usage: qmail-rspawn")
+    assert subprocess.run([*run, "--help"], capture_output=True, timeout=60).stdout.startswith(b"usage: qmail-rspawn")
 
 
 def test_a_missing_tcpto_is_no_trouble(home):

@@ -4,16 +4,14 @@ There is no systemd as process 1 here, so their options are put on with the kern
 capabilities, a read-only file system in a mount namespace, prctl for memory. What that leaves out is in the page.
 """
 
-import contextlib
-import poplib
 import re
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 
 import pytest
-from classic_house import DEADLINE_S, HOST, System, made_system, until
+from classic_house import HOST, System, made_system, until
+from other_services import mail_by_the_other_services
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = REPOSITORY / "docs" / "explanation" / "privileges.md"
@@ -77,13 +75,17 @@ NO_NEW_CODE = (
 def confined(system: System, command: list[str]) -> list[str]:
     """The command as its unit would confine it."""
     unit = options(unit_of(command))
-    mounts = ["mount -t tmpfs -o mode=1777 private /var/tmp"] if "PrivateTmp" in unit else []
+    temporary = Path("/var/tmp")
+    if system.base.is_relative_to(temporary):  # a tmpfs there would hide the system itself
+        temporary = system.base / "temporary"
+        temporary.mkdir(exist_ok=True)
+    mounts = [f"mount -t tmpfs -o mode=1777 private {temporary}"] if "PrivateTmp" in unit else []
     if unit["ProtectSystem"] == ["strict"]:
         places = " ".join(unit.get("ReadWritePaths", [])).replace("/var/qmail", str(system.home)).split()
         mounts += [f"mount --bind {place} {place}" for place in places] + ["mount -o remount,bind,ro /"]
     for place in " ".join(unit.get("ReadOnlyPaths", [])).replace("/var/qmail", str(system.home)).split():
         mounts += [f"mount --bind {place} {place}", f"mount -o remount,bind,ro {place}"]
-    script = " && ".join([*mounts, 'TMPDIR=/var/tmp exec "$@"'])
+    script = " && ".join([*mounts, f'TMPDIR={temporary} exec "$@"'])
     words = ["unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", script, "sh", "setpriv"]
     kept = " ".join(unit["CapabilityBoundingSet"]).lower().replace("cap_", "").split()
     words.append("--bounding-set=" + ",".join(["-all", *[f"+{one}" for one in kept]]))
@@ -112,7 +114,10 @@ def of_process(system: System, program: str, field: str) -> set[str]:
     found = set()
     for pid, command in system.processes().items():
         if f"/bin/{program} " in f"{command} ":
-            found |= set(re.findall(rf"^{field}:\s+(\S+)", Path(f"/proc/{pid}/status").read_text(), re.M))
+            try:
+                found |= set(re.findall(rf"^{field}:\s+(\S+)", Path(f"/proc/{pid}/status").read_text(), re.M))
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it ended while we looked
     return found
 
 
@@ -215,71 +220,3 @@ def mail_of_some_kinds(system: System) -> None:
     for needle in ("for postmaster", "no mailbox here"):
         system.mail("bob", needle)
     until((system.person("alice") / "program").exists, system.log)
-
-
-PASSWORD = "correct horse"
-
-
-def mail_by_the_other_services(system: System) -> None:
-    """In by QMTP and QMQP, out by POP3."""
-    control, bin_ = system.home / "control", f"{system.home}/bin"
-    line = system.run([f"{bin_}/checkpassword", "--make", "bob"], data=PASSWORD.encode() + b"\n").stdout
-    system.write(control / "passwords", line.decode(), "root", 0o600)
-    ports = dict(zip(("qmtp", "qmqp", "pop3"), free_ports(3), strict=True))
-    for kind in ("qmtp", "qmqp"):
-        rules = f"{control}/tcp.smtp.cdb"
-        system.service([f"qmail-{kind}d", "--listen", f"127.0.0.1:{ports[kind]}", "--rules", rules, "--user", "qmaild"])
-    system.service([
-        str(shutil.which("tcpserver")), "-HRl0", "127.0.0.1", str(ports["pop3"]), f"{bin_}/qmail-popup", HOST,
-        f"{bin_}/checkpassword", f"{bin_}/qmail-pop3d", "Maildir",
-    ])  # fmt: skip
-    until(lambda: all(answers(port) for port in ports.values()), system.log)
-    sender, recipient = netstring(b"s@x.test"), netstring(f"bob@{HOST}".encode())
-    message = netstring(b"\nSubject: QMTP\n\n")
-    assert b":Kok " in exchange(ports["qmtp"], message + sender + netstring(recipient))
-    message = netstring(b"Subject: QMQP\n\n")
-    assert b":Kok " in exchange(ports["qmqp"], netstring(message + sender + recipient))
-    for needle in ("Subject: QMTP", "Subject: QMQP"):
-        system.mail("bob", needle)
-    until(lambda: fetched(ports["pop3"]) >= 2, system.log)  # what is as young as this second is left out at first
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on."""
-    with contextlib.ExitStack() as trials:
-        sockets = [trials.enter_context(socket.socket()) for _ in range(count)]
-        for trial in sockets:
-            trial.bind(("127.0.0.1", 0))
-        return [int(trial.getsockname()[1]) for trial in sockets]
-
-
-def answers(port: int) -> bool:
-    """Whether somebody listens there."""
-    with socket.socket() as trial:
-        return trial.connect_ex(("127.0.0.1", port)) == 0
-
-
-def netstring(value: bytes) -> bytes:
-    return b"%d:%b," % (len(value), value)
-
-
-def exchange(port: int, package: bytes) -> bytes:
-    """The answer to a package."""
-    with socket.create_connection(("127.0.0.1", port), DEADLINE_S) as connection:
-        connection.sendall(package)
-        return connection.recv(1000)
-
-
-def fetched(port: int) -> int:
-    """How many messages bob is offered; one of them is read whole."""
-    client = poplib.POP3("127.0.0.1", port, timeout=DEADLINE_S)
-    try:
-        client.user("bob")
-        client.pass_(PASSWORD)
-        count = int(client.stat()[0])
-        if count:
-            assert b"Subject: " in b"".join(client.retr(1)[1])
-        client.quit()
-    finally:
-        client.close()
-    return count

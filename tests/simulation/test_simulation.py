@@ -11,7 +11,7 @@ import pytest
 from broken import LEDGER_VARIANTS, VARIANTS, Breaking
 
 from notqmail.queue import ledger
-from notqmail.send import loop, sender, todo
+from notqmail.send import endings, loop, sender, todo
 from notqmail.testing.simulation import __main__ as command
 from notqmail.testing.simulation.run import Simulation
 
@@ -91,7 +91,7 @@ def test_every_rule_holds_where_every_limit_is_reached_at_once(seed: int, monkey
     """The thresholds that take thousands of messages, made small."""
     for module, name, value in (
         (todo, "DIRECT_MAX", 5), (todo, "BATCH_MAX", 3), (todo, "_MANY", 1), (sender, "_FRESH_MAX", 2),
-        (loop, "_ENDED_MAX", 2), (loop, "_CLEAN_A_TURN", 5), (ledger, "JOURNAL_MAX", 4_000),
+        (endings, "_ENDED_MAX", 2), (loop, "_CLEAN_A_TURN", 5), (ledger, "JOURNAL_MAX", 4_000),
     ):  # fmt: skip
         assert isinstance(getattr(module, name), int)
         monkeypatch.setattr(module, name, value)

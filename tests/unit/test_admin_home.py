@@ -43,6 +43,38 @@ def test_the_umask_does_not_matter(short_path: Path) -> None:
     assert stat.S_IMODE((short_path / "h" / "bin").stat().st_mode) == 0o755
 
 
+class Stopped(Exception):
+    """The process was killed here."""
+
+
+@pytest.mark.parametrize("step", range(10))
+def test_stopped_while_a_directory_is_made_the_next_try_gives_it_its_mode(
+    short_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was there then, with the mode that the umask left: for qmail-queue's `run`, or alias, too few rights."""
+    real, calls = os.chmod, iter(range(100))
+
+    def stopping(path: bytes, mode: int) -> None:
+        if next(calls) == step:
+            raise Stopped
+        real(path, mode)
+
+    monkeypatch.setattr(new_home.launchers, "compile_package", lambda: None)
+    old = os.umask(0o077)
+    try:
+        with monkeypatch.context() as patched, pytest.raises(Stopped):
+            patched.setattr(new_home.os, "chmod", stopping)
+            make(short_path / "h")
+        make(short_path / "h")
+    finally:
+        os.umask(old)
+    modes = {
+        name: stat.S_IMODE((short_path / "h" / name).stat().st_mode) for name in ("bin", "run", "alias", "Maildir")
+    }
+    assert modes == {"bin": 0o755, "run": 0o755, "alias": 0o2755, "Maildir": 0o700}
+    assert not [path for path in short_path.rglob("*.python-new") if path.is_dir()]
+
+
 def test_running_it_again_changes_nothing_a_person_wrote(short_path: Path) -> None:
     home = short_path / "h"
     make(home)

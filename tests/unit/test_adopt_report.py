@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from adopt_homes import FLAVOURS, NETQMAIL, NOTQMAIL, PLENTY, QMAIL, lay_home, lay_message, lay_start, put, tree
-from notqmail.admin import adopt_services, main
+from notqmail.admin import adopt_dotqmail, main
 from notqmail.admin.adopt_control import remarks
 from notqmail.admin.adopt_known import FOREIGN, LINE, LIST, MAP, NUMBER, OURS
 from notqmail.admin.adopt_queue import why_c_could_not
@@ -56,7 +56,7 @@ def found(report: dict[str, object], group: str, where: str, name: str = "") -> 
 # ── whole homes ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-KINDS = {QMAIL: "looks like qmail 1.03", NETQMAIL: "looks like netqmail, ", NOTQMAIL: "looks like notqmail (1.08"}
+KINDS = {QMAIL: "looks like qmail 1.03", NETQMAIL: "looks like netqmail", NOTQMAIL: "looks like notqmail (1.08"}
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
@@ -132,7 +132,7 @@ def test_no_content_is_shown_and_what_is_closed_is_not_opened(place: Path, capsy
         os.mkfifo(home / "control" / name)  # whoever opened it to read would wait for ever
     adopt(home, "--root", place / "r")
     text = capsys.readouterr().out
-    assert "1 routes have a name and a password" in text
+    assert "1 route has a name and a password" in text
     assert "hush-hush" not in text
     assert "joe" not in text
 
@@ -163,7 +163,7 @@ def test_what_cannot_be_looked_at_is_exit_111_and_said(place: Path, capsys: pyte
     (home / "alias").rename(place / "gone")
     report = said(place, capsys)
     assert report["exit"] == 111
-    assert found(report, UNKNOWN, "users") == ["could not be looked at: No such file or directory"]
+    assert found(report, UNKNOWN, "alias") == ["could not be looked at: No such file or directory"]
     assert adopt(home, "--root", place / "r", "--apply") == 111
     assert "nothing was changed" in capsys.readouterr().err
     assert not (home / "run").exists()
@@ -321,9 +321,9 @@ def test_an_alias_of_the_single_user_s_own_name_is_not_missed(
     lay_start(place / "r", home, PLENTY)
     (home / "alias/.qmail-default").unlink()
     (home / "alias/.qmail-root").unlink()
-    monkeypatch.setattr(adopt_services, "_own_name", lambda: "root")
+    monkeypatch.setattr(adopt_dotqmail, "_own_name", lambda: "root")
     assert found(said(place, capsys), YOURS, "alias") == []
-    monkeypatch.setattr(adopt_services, "_own_name", lambda: "joe")
+    monkeypatch.setattr(adopt_dotqmail, "_own_name", lambda: "joe")
     assert found(said(place, capsys), YOURS, "alias", ".qmail-root") == ["is missing: mail for it bounces, as under C"]
 
 
@@ -388,7 +388,7 @@ def test_users_and_alias(place: Path, capsys: pytest.CaptureFixture[str]) -> Non
     put(home / "users" / "assign", ".\n")
     put(home / "users" / "odd", "")
     put(home / "users" / "recipients.cdb", "")
-    put(home / "alias" / ".qmail-list", "|ezmlm-send dir\n&a@b.test\n# no\n./x/\n", 0o666)
+    put(home / "alias" / ".qmail-list", "|ezmlm-send dir\n&a@b.test\n# no\n./x/\n./y\n", 0o666)
     for name in (".qmail-default", ".qmail-postmaster"):
         (home / "alias" / name).unlink()
     report = said(place, capsys)
@@ -396,7 +396,7 @@ def test_users_and_alias(place: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert len(found(report, UNKNOWN, "users", "odd")) == 1
     assert len(found(report, YOURS, "users", "recipients.cdb")) == 1
     assert found(report, SAME, "alias", "3 .qmail files") == [
-        "read as by C; lines in them: 1 programs, 3 forwards, 1 mailboxes"
+        "read as by C; lines in them: 1 program, 3 forwards, 1 mbox, 1 Maildir"
     ]
     assert found(report, YOURS, "alias", ".qmail-list")[0].startswith("anybody can write it")
     assert found(report, YOURS, "alias", ".qmail-postmaster") == ["is missing: mail for it bounces, as under C"]
@@ -411,7 +411,7 @@ def test_users_and_alias(place: Path, capsys: pytest.CaptureFixture[str]) -> Non
         ("me", LINE, b"mail.test\n", []),
         ("me", LINE, b"", []),
         ("me", LINE, b"mail.test", [(SAME, "no line feed")]),
-        ("me", LINE, b"mail.test\r\n", [(YOURS, "1 lines end in CR LF")]),
+        ("me", LINE, b"mail.test\r\n", [(YOURS, "1 line ends in CR LF")]),
         ("me", LINE, b" mail.test\n", [(YOURS, "begins with a blank")]),
         ("me", LINE, b"a\nb\n", [(SAME, "more than one line")]),
         ("me", LINE, b"\xef\xbb\xbfa\n", [(YOURS, "byte order mark")]),
@@ -431,8 +431,8 @@ def test_users_and_alias(place: Path, capsys: pytest.CaptureFixture[str]) -> Non
         ("concurrencyremote", NUMBER, b"500\n", [(DIFFERS, "500: C cuts it to conf-spawn, 120")]),
         ("doublebounceto", LINE, b"\n", [(YOURS, "doublebounce-trim")]),
         ("smtproutes", MAP, b":relay.test\n", []),
-        ("smtproutes", MAP, b"relay.test\n", [(SAME, "1 lines have no colon")]),
-        ("smtproutes", MAP, b":relay.test:587|a|b\n", [(YOURS, "1 routes have a name and a password")]),
+        ("smtproutes", MAP, b"relay.test\n", [(SAME, "1 line has no colon")]),
+        ("smtproutes", MAP, b":relay.test:587|a|b\n", [(YOURS, "1 route has a name and a password")]),
         ("smtproutes", MAP, b":relay.test;587\n", [(YOURS, "semicolon")]),
         ("badmailfrom", LIST, b"a@b.test\n@c.test\n", []),
         ("badmailfrom", LIST, b"^.*@b\\.test$\n", [(YOURS, "patterns")]),

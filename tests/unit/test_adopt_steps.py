@@ -239,6 +239,16 @@ def test_a_queue_that_c_could_not_read_is_not_handed_back(
     assert tree(home) == applied
 
 
+def test_what_our_programs_leave_in_directories_of_ours_goes_with_them(home: Path) -> None:
+    before = tree(home)
+    assert adopt(home, "--apply") == 0
+    for path in ("run/qmail-queue", "run/qmail-queue.lock", "run/notqmail-run.pid", "queue/ledger/ended/17",
+                 "queue/ledger/accepted/totals"):  # fmt: skip
+        put(home / path, "x")
+    assert adopt(home, "--undo") == 0
+    assert tree(home) == before
+
+
 def test_what_was_put_there_meanwhile_is_not_removed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = tree(home)
     assert adopt(home, "--apply") == 0

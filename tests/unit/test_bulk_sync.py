@@ -144,6 +144,7 @@ SEEN = [
     (ORDERED.replace("ordered", "journal"), ["sda1-8"], False),
     (ORDERED.replace("barrier", "nobarrier"), ["sda1-8"], False),
     (ORDERED + "journal_async_commit\n", ["sda1-8"], False),
+    (ORDERED + "fc_debug_force\n", ["sda1-8"], False),  # fast_commit, where the kernel says so
     (ORDERED.replace("rw", "ro"), ["sda1-8"], False),
     (ORDERED.replace("data=ordered\n", ""), ["sda1-8"], False),  # no journal
     (ORDERED, ["sdb1"], False),  # the journal is on another device
@@ -172,6 +173,14 @@ def test_only_ext4_in_order_is_believed(
     places = str(tmp_path / "proc"), str(tmp_path / "sys")
     assert ext4_keeps_order(os.makedev(8, 1), *places) == ordered
     assert not ext4_keeps_order(os.makedev(8, 2), *places), "another device"
+    if ordered:
+        fast_commits = tmp_path / "proc/ext4/sda1/fc_info"
+        for text, is_usual in (("fc stats:\n0 commits\n", True), ("fc stats:\n7 commits\n", False), ("", True)):
+            fast_commits.write_text(text)
+            assert ext4_keeps_order(os.makedev(8, 1), *places) == is_usual
+        fast_commits.unlink()
+        fast_commits.mkdir()
+        assert not ext4_keeps_order(os.makedev(8, 1), *places), "it cannot be read"
 
 
 def test_of_a_file_system_in_memory_no_order_is_believed() -> None:

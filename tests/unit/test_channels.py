@@ -27,8 +27,8 @@ def channel(spawner: Spawner) -> Channel:
 
 def taken(channel: Channel, place: int) -> Attempt:
     found = channel.take(place)
-    assert found is not None and found[1] is not None
-    return found[0]
+    assert found is not None and found.freed is not None
+    return found
 
 
 def attempt(channel: Channel, address: bytes = b"r@y") -> Attempt:
@@ -53,11 +53,12 @@ def test_a_slot_is_free_when_each_recipient_has_its_report(spawner: Spawner) -> 
     job = Job(457, channel, b"s@x", 0, b"")
     attempts = [Attempt(number, job, number, b"%d@y" % number) for number in range(3)]
     channel.start(attempts)
-    assert channel.take(place_of(0, 1), temporary(b"")) == (attempts[1], None)
+    assert channel.take(place_of(0, 1), temporary(b"")) is attempts[1] and attempts[1].freed is None
     assert channel.take(place_of(0, 1), success()) is None, "each only once"
-    assert channel.take(place_of(0, 0)) == (attempts[0], None) and not channel.may_start
-    last, slot = channel.take(place_of(0, 2), permanent(b"")) or (None, None)
-    assert last is attempts[2] and slot is not None and slot.answered
+    assert channel.take(place_of(0, 0)) is attempts[0] and not channel.may_start
+    assert channel.take(place_of(0, 2), permanent(b"")) is attempts[2]
+    slot = attempts[2].freed
+    assert slot is not None and slot.answered
     assert channel.may_start and channel.in_use == 0
     channel.push()
     (command,) = WideCommandReader().receive(spawner.received())
@@ -114,7 +115,19 @@ def test_orders_to_qmail_clean_are_answered_one_by_one() -> None:
     assert link.remove([b"foop/1", b"foop/2", b"todo/3", b"todo/4"]) == [True, False, False, True]
     assert os.read(commands_in, 100) == b"foop/1\0foop/2\0todo/3\0todo/4\0"
     assert link.remove([]) == []
+    link.ask([b"todo/5", b"todo/6"])
+    assert link.removed() is None and not link.has_answered
+    os.write(replies_out, b"!")
+    assert link.removed() is None
+    os.write(replies_out, b"+x")
+    assert link.remove([b"todo/7"]) == [False], "whoever waits for his answer takes nobody else's"
+    assert link.has_answered, "and keeps what he reads of theirs"
+    assert link.removed() == [False, True]
+    assert os.read(commands_in, 100) == b"todo/5\0todo/6\0todo/7\0"
+    link.ask([b"todo/8"])
     os.close(replies_out)
+    with pytest.raises(CleanerLost):
+        link.removed()
     with pytest.raises(CleanerLost):
         link.remove([b"foop/1"])
     os.close(commands_in)

@@ -122,6 +122,27 @@ def test_a_hash_that_cannot_be_understood_is_trouble_and_no_refusal(bad):
         passwords.matches(bad, bytearray(SECRET))
 
 
+def hash_with(log_n=4, r=8, p=1, key=bytes(32)):
+    return ScryptHash(log_n, r, p, CHEAP.salt, key).encode()
+
+
+@pytest.mark.parametrize(
+    ("fine", "too_much"),
+    [
+        (hash_with(p=16), hash_with(p=17)),
+        (hash_with(log_n=19, r=1), hash_with(log_n=20, r=1)),  # 128 bytes more than 128 MiB
+        (hash_with(r=8_160, log_n=1), hash_with(r=10_000, log_n=1)),
+        (hash_with(key=bytes(16)), hash_with(key=bytes(15))),
+        (hash_with(key=bytes(64)), hash_with(key=bytes(65))),
+        (hash_with(log_n=16, r=15, p=16), hash_with(log_n=16, r=16, p=16)),  # 128 MiB and some
+    ],
+)
+def test_the_costs_that_a_login_may_have_end_here(fine, too_much):
+    assert parse_scrypt(fine).encode() == fine
+    with pytest.raises(Damaged):
+        parse_scrypt(too_much)
+
+
 # -- hashes ----------------------------------------------------------------------------------------------------------
 
 
@@ -324,3 +345,23 @@ def test_overwriting_keeps_the_length():
     data = bytearray(b"secret")
     overwrite(data)
     assert data == bytes(6)
+
+
+def test_a_file_that_cannot_be_opened_is_trouble_and_not_an_empty_one(home):
+    (home / "control" / "passwords").symlink_to("passwords")
+    with pytest.raises(CannotJudge, match="control/passwords: "):
+        admit(home, b"joe", SECRET)
+
+
+@pytest.mark.parametrize(
+    ("euid", "shown", "stored"), [(1_000, "x", CannotJudge), (1_000, CRYPT.decode(), CRYPT), (0, "x", b"x")]
+)
+def test_who_may_not_see_the_shadow_passwords_does_not_take_their_place_for_one(monkeypatch, home, euid, shown, stored):
+    monkeypatch.setattr(logins.os, "geteuid", lambda: euid)
+    doorman = Doorman(os.fsencode(home), 0, lambda name: None)
+    found = SimpleNamespace(pw_name="joe", pw_passwd=shown)
+    if stored is CannotJudge:
+        with pytest.raises(CannotJudge, match="by root"):
+            doorman._hash_of(found)
+    else:
+        assert doorman._hash_of(found) == stored

@@ -8,6 +8,7 @@ import pytest
 from notqmail.control.files import Missing
 from notqmail.policy.limits import ConnectionLimits
 from notqmail.receive.connection import KEPT_BYTES_MAX, Client
+from notqmail.receive.server import Server
 from notqmail.wire import queue_exit
 from notqmail.wire.reports import success
 
@@ -79,11 +80,17 @@ class House:
     """A server with one client on it."""
 
     def __init__(
-        self, *, trouble: Exception | None = None, rules: object = None, limit: int = 1, **info: object
+        self,
+        *,
+        trouble: Exception | None = None,
+        rules: object = None,
+        limit: int = 1,
+        all_max: int | None = None,
+        **info: object,
     ) -> None:
         self.session, self.transport, self.logged = Session(), Transport(**info), list[str]()
         self.clients, self.future, self.environ = list[Client](), asyncio.Future[object](loop=NO_LOOP), {}
-        self.limits = ConnectionLimits(limit, limit)
+        self.limits = ConnectionLimits(limit if all_max is None else all_max, limit)
         self.trouble = trouble
         server = SimpleNamespace(
             loop=SimpleNamespace(time=lambda: 7.0), limits=self.limits, rules=rules, envelopes=None,
@@ -128,6 +135,34 @@ def test_a_client_that_has_gone_already_is_only_let_go(gone: dict[str, object]) 
     assert house.transport.events == ["abort"] and house.transport.written == b""
     house.client.connection_lost(None)
     assert house.limits.count == 0 and house.clients == []
+
+
+def test_one_client_too_many_from_an_address_is_not_one_too_many_of_all() -> None:
+    house = House(limit=1, all_max=2)
+    other = Client(house.client._server)
+    other.connection_made(Transport())  # type: ignore[arg-type]
+    assert house.logged == ["192.0.2.1: refused: too many connections from this address"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "files", "most"), [(1_000, 2_064, 1_000), (1_000, 2_063, 999), (1_000, 1_024, 480), (5, 20, 1)]
+)
+def test_half_of_the_files_that_may_be_open_are_for_connections_and_the_log_says_when_that_is_less(
+    wanted: int, files: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("notqmail.receive.server.allow_many_open_files", lambda: files)
+    monkeypatch.setattr("notqmail.receive.server.complain", said.append)
+    options = SimpleNamespace(rules=None, limit=wanted, limit_per_address=9)
+
+    async def begin() -> Server:
+        return Server(b"/nowhere", {}, None, options, SimpleNamespace(name="qmail-smtpd"))  # type: ignore[arg-type]
+
+    server = asyncio.run(begin())
+    admitted = sum(server.limits.admit(str(number)) for number in range(wanted + 1))
+    assert admitted == most
+    line = f"qmail-smtpd: at most {most} connections, not {wanted}: no more than {files} files may be open"
+    assert said == ([line] if most < wanted else [])
 
 
 def test_one_client_too_many_is_told_so_and_does_not_count() -> None:

@@ -5,6 +5,7 @@ import random
 import resource
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -148,22 +149,23 @@ def test_the_fake_can_fail_and_work_again() -> None:
     assert disk.everything() == {b"d/a": b"x"}
 
 
-@pytest.fixture
-def files_may_grow_to_five_bytes() -> Iterator[None]:
-    """As a disk that is full after them."""
+@contextmanager
+def files_that_grow_to_five_bytes() -> Iterator[None]:
+    """As a disk that is full after them. For a block, not for a test: pytest's own output may be a file, too."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.usefixtures("files_may_grow_to_five_bytes")
 def test_an_append_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     """Half a paragraph would be bounced to the sender."""
     disk = Disk(os.fsencode(tmp_path))
     disk.append(b"old", b"abc")
     for path in (b"old", b"new"):
-        with pytest.raises(WriteFailed):
+        with files_that_grow_to_five_bytes(), pytest.raises(WriteFailed):
             disk.append_whole(path, b"0123456789")
     assert (disk.read(b"old"), disk.read(b"new")) == (b"abc", b"")
     disk.append_whole(b"old", b"de")

@@ -1,10 +1,10 @@
-"""deliver/local.py's deciding half: every check before the first delivery, in order."""
+"""deliver/local_plan.py: every check before the first delivery, in order."""
 
 import os
 
 import pytest
 
-from notqmail.deliver.local import Request, Stopped, describe, new_sender, resolve
+from notqmail.deliver.local_plan import Request, Stopped, describe, new_sender, resolve
 
 
 @pytest.fixture

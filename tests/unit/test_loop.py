@@ -9,7 +9,7 @@ import pytest
 from notqmail.queue.layout import CLEANUP_AGE_S, split_path
 from notqmail.send.loop import Trigger, poll_wait
 from notqmail.send.schedule import CLEANUP_S, FUZZ_S, TODO_S
-from send_bench import NOW_S, Bench
+from send_bench import NOW_S, Bench, DiskCleaner, SteppedClock
 
 
 @pytest.fixture
@@ -91,6 +91,137 @@ def test_ended_messages_go_in_the_order_that_survives_a_power_cut(bench: Bench) 
         b"todo/%d" % double, b"todo/%d" % single, b"foop/%d" % single, b"foop/%d" % double,
     ] or sorted(bench.cleaner.commands[:2]) == sorted([b"todo/%d" % double, b"todo/%d" % single])  # fmt: skip
     assert bench.paths() == []
+
+
+class SlowCleaner(DiskCleaner):
+    """Has not answered before `at_it` is False; then its descriptor is readable."""
+
+    def __init__(self, bench: Bench) -> None:
+        super().__init__(bench.disk, bench.clock)
+        self.replies_fd, self._tell = os.pipe()
+        self.at_it = True
+
+    @property
+    def has_answered(self) -> bool:  # type: ignore[override]
+        return not self.at_it
+
+    def removed(self) -> list[bool] | None:  # type: ignore[override]
+        return None if self.at_it else super().removed()
+
+    def answer(self) -> None:
+        self.at_it = False
+        os.write(self._tell, b"+")
+
+    def close(self) -> None:
+        os.close(self.replies_fd)
+        os.close(self._tell)
+
+
+@pytest.fixture
+def slow(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowCleaner]:
+    cleaner = SlowCleaner(bench)
+    monkeypatch.setattr(bench.loop._endings, "_cleaner", cleaner)
+    yield cleaner
+    cleaner.close()
+
+
+def test_deliveries_go_on_while_qmail_clean_removes_what_has_ended(bench: Bench, slow: SlowCleaner) -> None:
+    number = bench.queue([b"a@me.test"])
+    bench.turn()
+    bench.local.report(0, b"K")
+    bench.settle_down()
+    assert slow.commands == [b"todo/%d" % number]
+    bench.local.commands()
+    bench.queue([b"b@me.test"])
+    bench.turn()
+    assert [command.recipient for command in bench.local.commands()] == [b"b@me.test"]
+    slow.answer()
+    bench.loop.turn()
+    assert slow.commands == [b"todo/%d" % number, b"foop/%d" % number]
+
+
+def test_an_answer_that_came_along_with_another_one_is_not_waited_for(bench: Bench, slow: SlowCleaner) -> None:
+    """Settling reads qmail-clean's answers to what has ended too: nothing more comes that could wake the loop."""
+    number = bench.queue([b"a@me.test"])
+    bench.turn()
+    bench.local.report(0, b"K")
+    bench.settle_down()
+    slow.at_it = False  # it has been read, and the descriptor is quiet
+    bench.loop.turn()
+    assert bench.timeouts[-1] == 0
+    assert slow.commands == [b"todo/%d" % number, b"foop/%d" % number]
+
+
+def test_a_stop_waits_until_qmail_clean_has_removed_what_has_ended(bench: Bench, slow: SlowCleaner) -> None:
+    bench.queue([b"a@me.test"])
+    bench.turn()
+    bench.local.report(0, b"K")
+    bench.settle_down()
+    bench.flags.exit = True
+    slow.answer()
+    bench.loop.run()
+    assert bench.paths() == []
+
+
+def test_a_stale_file_that_is_being_removed_is_not_asked_for_twice(bench: Bench, slow: SlowCleaner) -> None:
+    stale = 23  # the second time it would be another message's, that had got its number meanwhile
+    bench.disk.create(split_path(b"mess", stale), [b"left by a power cut"])
+    bench.at(NOW_S + CLEANUP_AGE_S + 1)
+    for later_s in (1, 2, 3):
+        bench.at(NOW_S + CLEANUP_AGE_S + later_s * (CLEANUP_S + 1))
+        bench.settle_down()
+    assert slow.commands == [b"foop/%d" % stale]
+
+
+def test_ended_messages_do_not_wait_for_ever_where_there_is_always_something_to_do(bench: Bench) -> None:
+    bench.queue([b"a@me.test"])
+    bench.turn()
+    bench.local.report(0, b"K")
+    bench.turn()
+    assert bench.cleaner.commands == []
+    bench.at(NOW_S + 1)
+    assert len(bench.cleaner.commands) == 2
+
+
+class WorkingClock(SteppedClock):
+    """Everything takes a millisecond."""
+
+    __slots__ = ("steady",)
+
+    def steady_s(self) -> float:
+        self.steady = getattr(self, "steady", 0.0) + 0.001
+        return self.steady
+
+
+def test_a_slot_that_becomes_free_does_not_wait_for_the_end_of_a_long_look(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        bench.queue([b"a@me.test"])
+    bench.turn()
+    assert len(bench.local.commands()) == 2
+    for _ in range(50):
+        bench.queue([b"b@far.test"])
+    bench.turn()
+    bench.remote.commands()
+    for _ in range(50):
+        bench.queue([b"c@me.test"])
+    monkeypatch.setattr(bench.loop, "_clock", WorkingClock())
+    wait = bench.loop._wait_for
+    looks: list[float] = []
+
+    def report_comes(readable: list[int], writable: list[int], timeout_s: float) -> set[int]:
+        looks.append(timeout_s)
+        if len(looks) == 5:
+            bench.local.report(0, b"K")
+        return wait(readable, writable, timeout_s)
+
+    monkeypatch.setattr(bench.loop, "_wait_for", report_comes)
+    new = len(bench.logged(b"new msg"))
+    bench.turn()
+    assert 0 < len(bench.logged(b"new msg")) - new < 10
+    bench.loop.turn()
+    assert len(bench.local.commands()) == 1
 
 
 def test_what_qmail_clean_does_not_remove_is_logged_and_not_delivered_again(bench: Bench) -> None:

@@ -2,12 +2,13 @@
 
 import fcntl
 import os
+import re
 import threading
 
 import pytest
 
 from notqmail.fetch import maildir, maildir2mbox
-from notqmail.message.mbox import from_line_of_stored
+from notqmail.message.mbox import from_line_of_stored, quote_from_lines
 from notqmail.unix.durable import Disk, WriteFailed
 
 OLD = b"From old Sun Nov 22 16:39:29 2026\nx\n\n"
@@ -180,6 +181,64 @@ def test_who_waited_for_the_lock_of_a_replaced_mbox_takes_the_new_one_s(tmp_path
     (tmp_path / "new").write_bytes(b"new")
     os.rename(tmp_path / "new", path)
     os.close(held)
-    waiter.join(20)
+    waiter.join(60)
     assert os.path.samestat(os.fstat(got[0]), path.stat())
     os.close(got[0])
+
+
+@pytest.mark.parametrize("text", [b"?From x\n>?From y\n>From z\nFrom a\n", b">>?From x\n F\nFrom", b"\nFrom From \n>>"])
+def test_lines_are_quoted_the_same_however_they_come(text):
+    """Two cuts, at every two places."""
+    wanted = re.sub(rb"(?m)^(>*From )", rb">\1", text)
+    for first in range(len(text) + 1):
+        for second in range(first, len(text) + 1):
+            pieces = [text[:first], text[first:second], text[second:]]
+            assert b"".join(quote_from_lines(pieces)) == wanted, pieces
+
+
+def test_a_mailbox_that_cannot_be_listed_or_locked_is_named(box):
+    put(box, "new/1", b"s\n", 1_794_998_000)
+
+    def held(path):
+        raise OSError(11, "held")
+
+    with pytest.raises(maildir2mbox.Failed) as failed:
+        move(box, lock=held)
+    assert failed.value.text.startswith(b"unable to lock %b: " % os.fsencode(box / "mbox"))
+    (box / "m" / "cur").rmdir()
+    with pytest.raises(maildir2mbox.Failed) as failed:
+        move(box)
+    assert failed.value.text.startswith(b"unable to scan $MAILDIR/cur: ")
+    assert (box / "m" / "new" / "1").exists()
+
+
+class Unreadable(Disk):
+    """One message is there and cannot be read."""
+
+    def read_chunks(self, path, size=65_536):
+        if path == b"new/1":
+            raise OSError(5, "I/O error")
+        return super().read_chunks(path, size)
+
+
+def test_a_message_that_cannot_be_read_stops_it_before_anything_is_replaced(box):
+    put(box, "new/1", b"s\n", 1_794_998_000)
+    (box / "mbox").write_bytes(OLD)
+    with pytest.raises(maildir2mbox.Failed) as failed:
+        move(box, disk=Unreadable())
+    assert failed.value.text.startswith(b"unable to read $MAILDIR/new/1: ")
+    assert (box / "mbox").read_bytes() == OLD
+
+
+def test_a_new_file_that_cannot_be_made_is_another_trouble_than_a_full_disk(box):
+    put(box, "new/1", b"s\n", 1_794_998_000)
+    with pytest.raises(maildir2mbox.Failed) as failed:
+        maildir2mbox.move(Disk(), NOW_S, os.fsencode(box / "mbox"), os.fsencode(box / "no" / "x"),
+                          maildir2mbox.lock_file, lambda text: None)  # fmt: skip
+    assert failed.value.text.startswith(b"unable to create %b: " % os.fsencode(box / "no" / "x"))
+
+
+def test_what_nobody_will_finish_is_swept_first(box):
+    put(box, "tmp/old", b"x", NOW_S - maildir.SWEEP_AGE_S - 1)
+    move(box)
+    assert os.listdir(box / "m" / "tmp") == []

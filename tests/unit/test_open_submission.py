@@ -51,7 +51,7 @@ class Resident:
     def __init__(self, home: Path, answer: bytes) -> None:
         self._answer, self.got, self.content = answer, b"", b""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(20)
+        self._socket.settimeout(60)
         self._socket.bind(os.fsencode(home / "run/qmail-queue"))
         self._socket.listen()
         self._thread = threading.Thread(target=self._serve)
@@ -59,7 +59,7 @@ class Resident:
     def _serve(self) -> None:
         connection, _ = self._socket.accept()
         with connection:
-            connection.settimeout(20)
+            connection.settimeout(60)
             while True:
                 data, descriptors, *_ = socket.recv_fds(connection, 65_536, 1)
                 for descriptor in descriptors:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from notqmail.send import destinations as destinations_module
 from notqmail.send import passes as passes_module
 from notqmail.send.destinations import FIRST_LIMIT, Batch, Destinations
 from notqmail.send.jobs import Job
@@ -57,6 +58,14 @@ def test_a_batch_has_no_more_bytes_than_a_command_may_have(monkeypatch: pytest.M
     monkeypatch.setattr(passes_module, "BATCH_BYTES_MAX", 10)
     addresses = [b"a@x", b"b@x", b"c@x", b"much-longer@x", b"d@x"]
     assert table_sizes(Table(job_for(*addresses), batch_max=100)) == [2, 1, 1, 1]
+
+
+@pytest.mark.parametrize(("most", "sizes"), [(10, [2, 2, 1]), (9, [1, 1, 1, 1, 1]), (15, [3, 2])])
+def test_a_batch_s_bytes_are_its_addresses_and_a_nul_for_each(
+    most: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passes_module, "BATCH_BYTES_MAX", most)
+    assert table_sizes(Table(job_for(*[b"aa@x"] * 5), batch_max=100)) == sizes
 
 
 def table_sizes(table: Table) -> list[int]:
@@ -208,3 +217,31 @@ def test_with_many_messages_at_hand_no_more_are_opened(monkeypatch: pytest.Monke
     assert table.next() is not None
     assert len(table.opened) == 3
     assert table.next() is not None and len(table.opened) == 4
+
+
+def test_who_waits_behind_a_host_without_room_is_found_windows_further_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passes_module, "WINDOW", 2)
+    table = Table(job_for(*[b"a@slow.test"] * 7, b"b@fast.test"), host_limit=1)
+    assert table.all() == [(1, [b"a@slow.test"] * 2), (1, [b"b@fast.test"])]
+
+
+def test_so_many_hosts_in_trouble_are_remembered_and_the_oldest_of_more_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(destinations_module, "_TROUBLED_MAX", 2)
+    destinations = Destinations(20)
+
+    def room(host: bytes) -> int:
+        """How many of its batches start together; all end in the same trouble."""
+        for _ in range(FIRST_LIMIT + 1):
+            destinations.add(job_for(), host, [(0, b"r")])
+        started = list(iter(destinations.next, None))
+        count = len(started)
+        while started:
+            destinations.ended(started.pop().destination, answered=False, delivered=False, several=False)
+            started += list(iter(destinations.next, None))
+        return count
+
+    assert [room(host) for host in (b"old", b"b", b"c")] == [FIRST_LIMIT] * 3
+    assert room(b"c") == 1 and room(b"b") == 1, "remembered"
+    assert room(b"old") == FIRST_LIMIT, "forgotten, so it begins anew"

@@ -10,7 +10,7 @@ from notqmail.testing.fake_disk import FakeDisk
 from notqmail.unix.durable import Disk
 from notqmail.unix.peer import Peer
 from notqmail.wire import pop3
-from notqmail.wire.command_lines import LINE_MAX, CommandReader
+from notqmail.wire.command_lines import LINE_MAX, CommandLines
 
 NOW_S = 1_700_001_000
 STORED = {
@@ -92,7 +92,7 @@ def disk():
 
 
 def said(session, pieces):
-    reader, answers = CommandReader(), b""
+    reader, answers = CommandLines(), b""
     for piece in pieces:
         reader.receive(piece)
         while not session.ended and (command := reader.next_command()) is not None:
@@ -246,9 +246,20 @@ def test_text_is_the_same_however_it_is_read(text, body_lines):
     ],
 )
 def test_the_login_s_lines_are_split_as_the_mailbox_s(line):
-    reader = CommandReader()
+    reader = CommandLines()
     reader.receive(line + b"\n")
     assert reader.next_command() == tuple(map(bytes, pop3.split_line(bytearray(line))))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (b"1", (1, b"")), (b"007 x", (7, b" x")), (b"1" * 18, (int("1" * 18), b"")), (b"1" * 19, (10**18, b"")),
+        (b"9" * 5_000, (10**18, b"")), (b"2?", (2, b"?")), (b"", None), (b" 1", None), (b"?1", None), (b"-1", None),
+    ],
+)  # fmt: skip
+def test_a_number_may_be_of_any_length(text, found):
+    assert pop3.leading_number(text) == found
 
 
 # -- the listing -----------------------------------------------------------------------------------------------------
@@ -339,3 +350,23 @@ class Unlisted(FakeDisk):
 
 def test_a_maildir_that_cannot_be_read_is_said_to_be_so():
     assert served(Unlisted(), b"STAT\r\n") == b"-ERR unable to scan $HOME/Maildir\r\n"
+
+
+def test_a_session_begins_with_sweeping_what_nobody_will_finish(disk):
+    disk.now_s = NOW_S - maildir.SWEEP_AGE_S - 1
+    disk.create(b"tmp/unfinished", (b"x",))
+    served(disk, b"QUIT\r\n")
+    assert b"unfinished" not in disk.names(b"tmp")
+
+
+def test_the_times_are_the_classic_ones():
+    assert (maildir.SWEEP_AGE_S, pop3d.TIMEOUT_S, pop3d.SESSION_MAX_S) == (36 * 3_600, 1_200, 24 * 3_600)
+
+
+def test_who_has_no_maildir_is_told_so_and_who_has_gone_is_not():
+    answers, answering = os.pipe()
+    pop3d.refuse(Peer(answers, answering, 20))
+    assert os.read(answers, 200) == b"-ERR this user has no $HOME/Maildir\r\n"
+    os.close(answers)
+    pop3d.refuse(Peer(answering, answering, 20))
+    os.close(answering)

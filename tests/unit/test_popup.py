@@ -63,6 +63,9 @@ DIALOGUES = [
     (b"USER joe\r\r\nQUIT\r\r\n", OK + b"-ERR authorization first\r\n"),
     # Ours alone:
     (b"CAPA\r\nQUIT\r\n", b"+OK capabilities follow\r\nTOP\r\nUSER\r\nUIDL\r\n.\r\n" + OK),
+    (b"USER " + b"x" * (LINE_MAX - 5) + b"\r\nQUIT\r\n", OK * 2),
+    (b"USER " + b"x" * (LINE_MAX - 5) + b"\nQUIT\r\n", OK * 2),
+    (b"USER " + b"x" * (LINE_MAX - 4) + b"\nQUIT\r\n", b"-ERR line too long\r\n" + OK),
     (b"USER " + b"x" * (LINE_MAX - 4) + b"\r\nQUIT\r\n", b"-ERR line too long\r\n" + OK),
     (b"x" * 3 * LINE_MAX + b"\nQUIT\r\n", b"-ERR line too long\r\n" + OK),
     (b"NOOP\r\n" * 200, OK * popup.COMMANDS_MAX + b"-ERR too many commands\r\n"),

@@ -14,6 +14,7 @@ from notqmail.wire.reports import Report, permanent, success, temporary
 ACCEPTED = success(b"192.0.2.1 accepted message.\nRemote host said: ok 1 qp 2\n")
 GIVING_UP = permanent(b"Giving up on 192.0.2.1.\n")
 DIED_LATE = b"Connected to 192.0.2.1 but connection died. Possible duplicate! (#4.4.2)\n"
+SHORT = DIED_LATE + b"Remote host answered for 1 of 3 recipients; QMTP wants an answer for each.\n"
 GARBLED = DIED_LATE + b"Remote host does not speak QMTP properly.\n"
 K, Z, D = ns(b"Kok 1 qp 2"), ns(b"Zlater (#4.3.0)"), ns(b"Dno (#5.7.1)")
 R = (b"r", b"")
@@ -105,14 +106,14 @@ def test_no_answer_brings_line_breaks_or_nuls_into_a_report() -> None:
 
 @pytest.mark.parametrize("broken", [b"x", b"5:hello,", b"0:,", b"2:Kx;", b"1:", b"99999999999:", b"0:", b"12:\0"])
 def test_broken_answers_are_temporary_for_whom_they_leave_without_one(broken: bytes) -> None:
-    for first, records in ((b"", None), (D, [H]), (K, [R])):
+    for first, records in ((b"", None), (D, [H, (b"s", H[1])]), (K, [R])):
         session = begun()
         session.receive(first + broken)
         if session.outcome is None:  # it may still become an answer
             session.connection_died()
         assert session.outcome is not None
         assert not session.may_begin
-        texts = {DIED_LATE, GARBLED}
+        texts = {DIED_LATE, SHORT, GARBLED}
         if records == [R]:
             assert session.outcome.report == ACCEPTED
             assert session.outcome.records[:1] == records
@@ -120,7 +121,7 @@ def test_broken_answers_are_temporary_for_whom_they_leave_without_one(broken: by
             assert [letter for letter, _ in session.outcome.records[1:]] == [b"s", b"s"]
         else:
             assert session.outcome.report.kind == b"Z" and session.outcome.report.text in texts
-            assert session.outcome.records == (records or [])
+            assert session.outcome.records == [] if records is None else session.outcome.records[0] in records
 
 
 def test_a_connection_that_dies_before_the_package_is_whole_leaves_no_doubt() -> None:
@@ -138,11 +139,30 @@ def test_whom_nobody_answered_is_tried_again_and_whom_somebody_took_is_not() -> 
     session.receive(K + D)
     session.connection_died()
     assert session.outcome is not None
-    assert (session.outcome.records, session.outcome.report) == ([R, H, (b"s", DIED_LATE)], ACCEPTED)
+    assert (session.outcome.records, session.outcome.report) == (
+        [R, H, (b"s", SHORT.replace(b"1 of", b"2 of"))],
+        ACCEPTED,
+    )
+    assert not session.answers_once
     session = begun()
     session.connection_died()
     assert session.outcome is not None
     assert (session.outcome.records, session.outcome.report) == ([], temporary(DIED_LATE))
+
+
+@pytest.mark.parametrize(("answer", "record"), [(K, R), (D, (b"s", H[1])), (Z, S)])
+def test_one_answer_for_several_says_what_the_server_is_like_and_refuses_nobody_for_good(
+    answer: bytes, record: tuple[bytes, bytes]
+) -> None:
+    session = begun()
+    assert (session.is_answering, session.answers_once) == (False, False)
+    session.receive(answer)
+    assert (session.is_answering, session.answers_once, session.outcome) == (True, False, None)
+    session.connection_died()
+    assert (session.is_answering, session.answers_once) == (False, True)
+    assert session.outcome is not None
+    assert session.outcome.records[:1] == [record]
+    assert SHORT in ({text for _, text in session.outcome.records[1:]} | {session.outcome.report.text})
 
 
 def test_an_answer_before_the_question_is_no_answer() -> None:

@@ -198,6 +198,7 @@ def test_a_package_cut_short_anywhere_is_not_queued_and_ends_with_0() -> None:
     ("data", "code"),
     [
         (b"0:,", BROKEN),  # a message without the byte for its lines
+        (b"0:\n,0:,0:,", BROKEN),  # and one that has no room for it
         (b":,", BROKEN),
         (b"1:x,", BROKEN),
         (b"3: hi,", BROKEN),

@@ -89,8 +89,8 @@ def test_a_supervised_writer_waits_for_the_end_of_the_other_one(home: Path, monk
     with open(home / "run/qmail-queue.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         second.start()
-        assert waits.wait(20) and not listeners
-    second.join(20)
+        assert waits.wait(60) and not listeners
+    second.join(60)
     [listener] = listeners
     listener.close()
 

@@ -8,7 +8,7 @@ import pytest
 
 from notqmail.admin.queue_plan import FAULT, HOPELESS, NOTE, by_what
 from notqmail.admin.queue_repair import Repair
-from notqmail.admin.queue_survey import content_fault, survey
+from notqmail.admin.queue_survey import MOVING, content_fault, survey
 from notqmail.admin.queue_target import Target
 from notqmail.admin.queue_tree import QueueTree
 from notqmail.queue.layout import CLEANUP_AGE_S, create_queue
@@ -246,6 +246,67 @@ def test_a_link_is_no_message(house: House) -> None:
     assert house.found() == [("mess/20/457", "nobody knows what this is", NOTE)]
 
 
+@pytest.mark.parametrize("kinds", ["info local", "info remote", "todo", "info local bounce", "mess todo"])
+def test_a_message_of_which_a_part_is_no_file_is_left_to_a_person(house: House, kinds: str) -> None:
+    number = house.message(kinds.removeprefix("mess "))
+    odd = house.place(OURS, kinds.split()[-1] if kinds[:4] != "mess" else "mess", number)
+    odd.rename(house.home / "elsewhere")
+    odd.symlink_to(house.home / "elsewhere")
+    before = house.files()
+    found = [(str(odd.relative_to(house.queue)), f"is no plain file, and message {number} may need it", HOPELESS)]
+    assert house.found() == found
+    for with_strange in (False, True):
+        assert [one.weight for one in house.repair(with_strange=with_strange).run()] == [HOPELESS]
+        assert house.files() == before and house.lost() == set()
+
+
+@pytest.fixture
+def out_of_reach(house: House) -> Path:
+    """A directory of root's, and at queue/info/7 a link to it of an account of the mail system."""
+    place = house.home / "etc"
+    place.mkdir(mode=0o711)
+    (house.queue / "info/7").rmdir()
+    (house.queue / "info/7").symlink_to(place)
+    os.chown(house.queue / "info/7", 7_001, 7_001, follow_symlinks=False)
+    return place
+
+
+@pytest.mark.root
+def test_a_link_of_a_lesser_account_is_not_followed(house: House, out_of_reach: Path) -> None:
+    with pytest.raises(OSError, match="behind a symbolic link of uid 7001: not followed"):
+        house.repair().run()
+    assert not list(out_of_reach.iterdir()) and stat.S_IMODE(out_of_reach.stat().st_mode) == 0o711
+
+
+@pytest.mark.root
+def test_owners_are_set_on_nothing_behind_a_link_that_has_just_come(house: House, out_of_reach: Path) -> None:
+    tree = QueueTree(bytes(house.queue))
+    (out_of_reach / "457").write_bytes(b"")
+    for path in (b"info/7", b"info/7/457", b"info/7/"):
+        with pytest.raises(OSError, match="not followed"):
+            tree.settle(path, 7_001, 7_001, 0o777)
+    assert (out_of_reach.stat().st_uid, (out_of_reach / "457").stat().st_uid) == (0, 0)
+
+
+def test_a_part_of_the_queue_may_be_elsewhere_behind_a_link_of_who_repairs_it(house: House) -> None:
+    number = house.message("info local")
+    (house.queue / "info").rename(house.home / "info")
+    (house.queue / "info").symlink_to("../info")
+    os.chmod(house.home / "info", 0o755)
+    assert house.repair().run() == []
+    assert stat.S_IMODE((house.home / "info").stat().st_mode) == 0o700
+    assert paths(number, "mess info local") <= house.files() | paths(number, "info")
+
+
+def test_owners_are_set_by_absolute_paths_too(house: House) -> None:
+    (house.home / "new").write_bytes(b"")
+    QueueTree().settle(bytes(house.home / "new"), os.geteuid(), None, 0o755)
+    QueueTree(bytes(house.home)).settle(b"new", os.geteuid(), None, 0o751)
+    assert stat.S_IMODE((house.home / "new").stat().st_mode) == 0o751
+    with pytest.raises(FileNotFoundError):
+        QueueTree(bytes(house.home)).settle(b"newer", os.geteuid(), None, 0o755)
+
+
 def test_what_every_queue_has_is_made(house: House) -> None:
     for name in ("trigger", "sendmutex", "tcpto"):
         (house.queue / "lock" / name).unlink()
@@ -386,3 +447,31 @@ def test_findings_of_one_sort_are_told_together(house: House) -> None:
         house.put(f"local/{number % 23}/x{number}", b"")
     groups = by_what(house.repair().look().findings)
     assert [(found[0].weight, len(found)) for found in groups] == [(FAULT, 4), (NOTE, 2)]
+
+
+def test_what_is_put_away_when_asked_is_said_so(house: House) -> None:
+    house.put("mess/3/core", b"?")
+    findings = house.repair(with_strange=True).look().findings
+    assert [(one.path, one.what, one.weight) for one in findings] == [
+        (b"mess/3/core", "nobody knows what this is", FAULT)
+    ]
+    assert "lost+found" in findings[0].remedy
+
+
+def test_an_interrupted_repair_is_named_with_its_messages(house: House) -> None:
+    number = house.message("info local")
+    for kind in ("mess", "info", "local"):
+        house.place(OURS, kind, number).rename(house.queue / kind / f"{number}{MOVING.decode()}")
+    (found,) = [one for one in house.repair().look().findings if "interrupted" in one.what]
+    assert (found.path, found.what) == (
+        b"mess/*" + MOVING, "an interrupted repair was giving 1 messages new numbers"
+    )  # fmt: skip
+    assert house.repair().run() == []
+    assert house.files() == paths(number, "mess info local")
+
+
+def test_a_table_of_time_outs_of_another_size_is_found(house: House) -> None:
+    house.put("lock/tcpto", bytes(1_000))
+    os.chmod(house.queue / "lock/tcpto", 0o644)
+    ((path, what, _),) = house.found()
+    assert (path, what) == ("lock/tcpto", "has 1000 bytes and not 1024")

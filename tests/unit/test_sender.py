@@ -386,16 +386,75 @@ def test_term_writes_due_times_into_the_channel_files_and_the_next_start_keeps_t
     again.close()
 
 
-def test_without_a_clean_exit_everything_is_tried_at_once(bench: Bench) -> None:
+def test_after_a_kill_who_was_put_off_keeps_his_time_and_who_was_under_way_comes_at_once(bench: Bench) -> None:
     bench.queue([A, B])
     bench.turn()
     bench.local.report(0, b"Z")
     bench.local.report(1, b"K")
     bench.turn()
+    bench.queue([A, B])
+    bench.turn()
+    bench.local.commands()
     again = Bench(bench.disk, now_s=NOW_S + 1)
     again.turn()
+    assert [command.recipient for command in again.local.commands()] == [A, B], "the second one's"
+    again.local.report(0, b"K")
+    again.local.report(1, b"K")
+    again.settle_down()
+    again.at(NOW_S + 100)
     assert [command.recipient for command in again.local.commands()] == [A]
     again.close()
+
+
+def test_a_clean_stop_writes_no_due_time_that_the_disk_knows(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(3):
+        bench.queue([A, B])
+        bench.turn()
+        for slot in (0, 1):
+            bench.local.report(slot, b"Z")
+        bench.turn()
+    written: list[int] = []
+    save_due = bench.store.save_due
+    monkeypatch.setattr(
+        bench.store, "save_due", lambda number, *rest: (written.append(number), save_due(number, *rest))
+    )
+    bench.flags.exit = True
+    run_to_the_end(bench)
+    assert written == []
+
+
+def test_what_alrm_made_due_is_due_after_a_stop_as_well(bench: Bench) -> None:
+    bench.queue([A, B])
+    bench.turn()
+    for slot in (0, 1):
+        bench.local.report(slot, b"Z")
+    bench.turn()
+    bench.local.commands()
+    bench.flags.run = bench.flags.exit = True
+    run_to_the_end(bench)
+    again = Bench(bench.disk, now_s=NOW_S + 1)
+    again.turn()
+    assert [command.recipient for command in again.local.commands()] == [A, B]
+    again.close()
+
+
+def test_a_due_time_that_could_not_be_noted_is_noted_at_a_clean_stop(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(30, "read-only")
+
+    number = bench.queue([A, B])
+    bench.turn()
+    for slot in (0, 1):
+        bench.local.report(slot, b"Z")
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.store, "save_due", broken)
+        bench.turn()
+    bench.flags.exit = True
+    run_to_the_end(bench)
+    state = bench.disk.state(split_path(LOCAL, number))
+    assert state is not None and state.modified_s == NOW_S + 100
 
 
 def test_a_touched_info_file_rejuvenates_a_message(bench: Bench) -> None:
@@ -652,13 +711,45 @@ def test_who_waits_for_slow_hosts_takes_nobody_s_place_after_three_seconds() -> 
     assert started(NOW_S + 2) == []
     assert len(started(NOW_S + 3)) == 2, "the first two do not count any more"
     assert started(NOW_S + 9) == [], "these two count: only so many do not"
-    assert bench.log.kept[-1] == b"status: local 0/2 remote 4/2"
+    assert bench.log.kept[-1] == b"status: local 0/2 remote 4/4"
     wide_reports(bench, (0, 0, b"Kyes"))  # a slow one ends: another one is slow by now
     assert len(started(NOW_S + 9)) == 1
     wide_reports(bench, (2, 0, b"Kyes"))
     assert len(started(NOW_S + 10)) == 1
     assert started(NOW_S + 20) == []
     bench.close()
+
+
+def test_the_status_says_how_many_may_be_under_way_and_never_that_more_are() -> None:
+    bench = Bench(concurrency=(2, 2), terms=Terms(6, 3), slow_max=3)
+    for host in range(6):
+        bench.queue([b"r@%d.test" % host])
+    bench.turn()
+    assert bench.log.kept[-1] == b"status: local 0/2 remote 2/2"
+    for now_s in (NOW_S + 3, NOW_S + 6):
+        bench.at(now_s)
+    wide_reports(bench, *((slot, 0, b"Kyes") for slot in (0, 1, 4)))  # two slow ones and one that counts
+    bench.turn()
+    wide_reports(bench, *((slot, 0, b"Kyes") for slot in (2, 3, 0)))
+    bench.turn()
+    shown = [line.rpartition(b" ")[2].split(b"/") for line in bench.logged(b"status:")]
+    assert all(int(used) <= int(ceiling) for used, ceiling in shown)
+    assert [b"5", b"5"] in shown and shown[-1] == [b"0", b"2"]
+    bench.close()
+
+
+def test_untried_are_those_that_wait_in_todo_for_a_slot(bench: Bench) -> None:
+    for _ in range(5):
+        bench.queue([A])
+    bench.queue([A, B])
+    bench.turn()
+    assert (len(bench.sender.in_todo), bench.sender.untried) == (5, 3)
+    bench.local.report(0, b"K")
+    bench.local.report(1, b"Z")
+    bench.turn()
+    assert (len(bench.sender.in_todo), bench.sender.untried) == (4, 1), "one is settled, one has ended"
+    bench.settle_down()
+    assert (len(bench.sender.in_todo), bench.sender.untried) == (3, 1)
 
 
 def test_one_who_makes_the_server_hang_up_does_not_take_the_others_along_twice(wide: Bench) -> None:

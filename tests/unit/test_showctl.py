@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from notqmail.admin.showctl import FORBIDDEN_MODE, CannotShow, report
-from notqmail.deliver import local
+from notqmail.deliver import local_plan
 from notqmail.unix.accounts import Accounts
 from notqmail.unix.controls import control_reader
 
@@ -40,7 +40,7 @@ def test_the_head_says_what_c_compiles_in(home: Path) -> None:
 
 
 def test_paternalism_is_what_qmail_local_looks_at() -> None:
-    assert FORBIDDEN_MODE == local.FORBIDDEN_MODE
+    assert FORBIDDEN_MODE == local_plan.FORBIDDEN_MODE
 
 
 def test_the_files_are_told_in_c_s_order(home: Path) -> None:

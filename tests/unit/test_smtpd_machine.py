@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from notqmail.control.files import Missing
+from notqmail.control.smtpd_settings import FILES, smtpd_settings
 from notqmail.queue.spool import SpooledMessage
 from notqmail.receive.fresh import FreshRules, FreshSettings, is_settled, look
 from notqmail.receive.listen_options import BadOptions, listen_options
@@ -81,7 +82,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def test_settings_are_read_again_only_when_a_file_changed(home: Path) -> None:
-    fresh = FreshSettings(bytes(home), LaterClock(5))
+    fresh = FreshSettings(bytes(home), LaterClock(5), FILES, smtpd_settings)
     first = fresh.current()
     assert fresh.current() is first
     (home / "control/rcpthosts").write_text("x\n")
@@ -94,7 +95,7 @@ def test_settings_are_read_again_only_when_a_file_changed(home: Path) -> None:
 def test_settings_know_when_a_link_that_led_nowhere_leads_somewhere(home: Path) -> None:
     elsewhere = home / "elsewhere"
     (home / "control/rcpthosts").symlink_to(elsewhere)
-    fresh = FreshSettings(bytes(home), LaterClock(5))
+    fresh = FreshSettings(bytes(home), LaterClock(5), FILES, smtpd_settings)
     assert fresh.current().rcpthosts is None
     elsewhere.write_text("x\n")
     assert fresh.current().rcpthosts == frozenset({b"x"})
@@ -102,7 +103,7 @@ def test_settings_know_when_a_link_that_led_nowhere_leads_somewhere(home: Path) 
 
 def test_settings_of_a_file_that_changed_just_now_are_not_remembered(home: Path) -> None:
     """Two changes within one tick of the file system's clock look like one."""
-    fresh = FreshSettings(bytes(home), LaterClock())
+    fresh = FreshSettings(bytes(home), LaterClock(), FILES, smtpd_settings)
     before = os.stat(home / "control/me")
     assert fresh.current().greeting == b"a.test"
     with open(home / "control/me", "r+b") as file:
@@ -112,7 +113,7 @@ def test_settings_of_a_file_that_changed_just_now_are_not_remembered(home: Path)
 
 
 def test_settings_that_cannot_be_read_are_no_settings_and_come_back(home: Path) -> None:
-    fresh = FreshSettings(bytes(home), LaterClock(5))
+    fresh = FreshSettings(bytes(home), LaterClock(5), FILES, smtpd_settings)
     good = fresh.current()
     (home / "control/me").rename(home / "control/me.away")
     for _ in range(2):

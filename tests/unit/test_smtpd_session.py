@@ -4,7 +4,7 @@ import pytest
 
 from notqmail.control.smtpd_settings import SmtpdSettings
 from notqmail.policy import limits
-from notqmail.receive.queue_line import PACKAGE_MAX
+from notqmail.receive.queue_callers import PACKAGE_MAX
 from notqmail.receive.smtpd import DONE, FAILED, Session
 from notqmail.unix.cdb import Damaged
 from notqmail.wire.command_lines import LINE_MAX

@@ -3,7 +3,7 @@
 import pytest
 
 from notqmail.wire import smtp_server
-from notqmail.wire.command_lines import LINE_MAX, OVERLONG, CommandReader
+from notqmail.wire.command_lines import LINE_MAX, OVERLONG, CommandLines
 from notqmail.wire.smtp_server import (
     BadSize,
     accepted,
@@ -30,7 +30,7 @@ COMMANDS = [
 @pytest.mark.parametrize(("wire", "command"), COMMANDS)
 def test_a_command_is_read_however_it_is_cut(wire: bytes, command: tuple[bytes, bytes]) -> None:
     for cut in range(len(wire) + 1):
-        reader = CommandReader()
+        reader = CommandLines()
         reader.receive(wire[:cut])
         assert cut == len(wire) or reader.next_command() is None
         reader.receive(wire[cut:] + b"REST")
@@ -41,7 +41,7 @@ def test_a_command_is_read_however_it_is_cut(wire: bytes, command: tuple[bytes, 
 
 
 def test_many_commands_in_one_piece_take_no_quadratic_time() -> None:
-    reader = CommandReader()
+    reader = CommandLines()
     reader.receive(b"NOOP\r\n" * 200_000)  # 1.2 MB: copying the rest for each line would move 120 GB
     count = 0
     while reader.next_command() is not None:
@@ -52,7 +52,7 @@ def test_many_commands_in_one_piece_take_no_quadratic_time() -> None:
 def test_an_overlong_line_is_one_event_and_the_next_command_is_whole() -> None:
     wire = b"NOOP " + b"x" * 5000 + b"\r\nQUIT\r\n"
     for cut in (1, 4090, 4096, 4097, 4098, 5005, len(wire) - 1):
-        reader, events = CommandReader(), []
+        reader, events = CommandLines(), []
         for part in (wire[:cut], wire[cut:]):
             reader.receive(part)
             events += iter(reader.next_command, None)
@@ -113,12 +113,12 @@ def test_a_line_has_at_most_4096_bytes_however_it_comes() -> None:
     for line, wanted in ((longest, (b"NOOP", longest[5:])), (longest + b"x", OVERLONG)):
         for end in (b"\n", b"\r\n"):
             for cut in (0, 4095, 4096, 4097, 4098):
-                reader = CommandReader()
+                reader = CommandLines()
                 reader.receive((line + end)[:cut])
                 first = reader.next_command()
                 reader.receive((line + end)[cut:])
                 assert [first, reader.next_command()] in ([None, wanted], [wanted, None])
-    reader = CommandReader()
+    reader = CommandLines()
     reader.receive(longest + b"xx")  # not even a CR: what is thrown away is not kept
     assert reader.next_command() is None and len(reader) == 0
     reader.receive(b"y" * 5_000)
@@ -126,7 +126,7 @@ def test_a_line_has_at_most_4096_bytes_however_it_comes() -> None:
 
 
 def test_a_reader_that_got_nothing_has_nothing() -> None:
-    assert len(CommandReader()) == 0 and CommandReader().next_command() is None
+    assert len(CommandLines()) == 0 and CommandLines().next_command() is None
 
 
 @pytest.mark.parametrize(

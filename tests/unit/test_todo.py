@@ -24,7 +24,7 @@ def look(bench: Bench, now_s: int = NOW_S) -> list[int]:
     """One whole look; the numbers it gave."""
     found = []
     while True:
-        found += [message.number for message in bench.preprocessor.turn({}, now_s)]
+        found += [message.number for message in bench.preprocessor.turn({}, now_s, 0)]
         if not bench.preprocessor.looking:
             return found
 
@@ -45,7 +45,7 @@ def test_one_recipient_stays_in_todo_and_more_are_settled(bench: Bench) -> None:
 def test_it_looks_at_once_then_when_pulled_then_every_25_minutes(bench: Bench) -> None:
     assert look(bench) == []
     one = bench.queue([b"a@me.test", b"b@me.test"])
-    assert bench.preprocessor.turn({}, NOW_S + 1_499) == []
+    assert bench.preprocessor.turn({}, NOW_S + 1_499, 1_499) == []
     assert look(bench, NOW_S + 1_500) == [one]
     two = bench.queue([b"a@me.test", b"b@me.test"])
     bench.preprocessor.pull()
@@ -55,34 +55,57 @@ def test_it_looks_at_once_then_when_pulled_then_every_25_minutes(bench: Bench) -
 def test_a_pull_during_a_look_asks_for_another(bench: Bench) -> None:
     for _ in range(todo.BATCH_MAX + 1):
         bench.queue([b"a@me.test"])
-    assert len(bench.preprocessor.turn({}, NOW_S)) == todo.BATCH_MAX
+    assert len(bench.preprocessor.turn({}, NOW_S, 0)) == todo.BATCH_MAX
     assert bench.preprocessor.looking
     bench.preprocessor.pull()
-    bench.preprocessor.turn({}, NOW_S)
+    bench.preprocessor.turn({}, NOW_S, 0)
     assert not bench.preprocessor.looking
-    assert bench.preprocessor.next_look_s(0) <= NOW_S
+    assert bench.preprocessor.pause_s(0, 0) == 0
 
 
 def test_what_is_known_is_not_taken_twice(bench: Bench) -> None:
     one, two = bench.queue([b"a@me.test"]), bench.queue([b"a@me.test"])
-    assert [message.number for message in bench.preprocessor.turn({one: object()}, NOW_S)] == [two]
+    assert [message.number for message in bench.preprocessor.turn({one: object()}, NOW_S, 0)] == [two]
 
 
 def test_when_very_much_waits_single_recipients_are_settled_too(bench: Bench) -> None:
     one = bench.queue([b"a@me.test"])
     crowd = dict.fromkeys(range(1_000_000, 1_000_000 + todo.DIRECT_MAX))
-    (message,) = bench.preprocessor.turn(crowd, NOW_S)
+    (message,) = bench.preprocessor.turn(crowd, NOW_S, 0)
     assert not message.in_todo
     assert split_path(b"info", one) in bench.paths()
 
 
-def test_while_hundreds_wait_pulls_cause_one_look_a_second(bench: Bench) -> None:
-    crowd = dict.fromkeys(range(1_000_000, 1_000_300))
-    bench.preprocessor.turn(crowd, NOW_S)
+@pytest.mark.parametrize(("crowded", "pause_s"), [(300, 0.3), (10_000, 1)])
+def test_the_more_wait_the_further_apart_are_looks(bench: Bench, crowded: int, pause_s: float) -> None:
+    bench.preprocessor.turn({}, NOW_S, 7, untried=crowded)
     bench.queue([b"a@me.test"])
+    assert bench.preprocessor.pause_s(crowded, 7) > 1_000, "nobody has pulled"
     bench.preprocessor.pull()
-    assert bench.preprocessor.turn(crowd, NOW_S) == []
-    assert len(bench.preprocessor.turn(crowd, NOW_S + 1)) == 1
+    assert bench.preprocessor.turn({}, NOW_S, 7 + pause_s * 0.99, untried=crowded) == []
+    assert bench.preprocessor.pause_s(crowded, 7) == pytest.approx(pause_s)
+    assert len(bench.preprocessor.turn({}, NOW_S, 7 + pause_s * 1.01, untried=crowded)) == 1
+
+
+def test_a_look_stops_when_something_else_must_not_wait_and_goes_on_later(bench: Bench) -> None:
+    numbers = [bench.queue([b"a@me.test"]) for _ in range(5)]
+    wanted = iter([False, True, True, False, False, False])
+    known: dict[int, object] = {}
+    looks = []
+    while len(known) < 5:
+        found = [message.number for message in bench.preprocessor.turn(known, NOW_S, 0, is_wanted=lambda: next(wanted))]
+        known |= dict.fromkeys(found)
+        looks.append(len(found))
+    assert (looks, sorted(known)) == ([2, 1, 2], sorted(numbers))
+
+
+def test_what_has_ended_since_the_directory_was_read_is_no_trouble(bench: Bench) -> None:
+    numbers = [bench.queue([b"a@me.test"]) for _ in range(2)]
+    (first,) = bench.preprocessor.turn({}, NOW_S, 0, is_wanted=lambda: True)
+    (other,) = {*numbers} - {first.number}
+    bench.disk.unlink(b"todo/%d" % other)
+    assert bench.preprocessor.turn({}, NOW_S, 0) == []
+    assert bench.logged(b"warning:") == []
 
 
 @pytest.mark.parametrize(
@@ -134,7 +157,7 @@ def test_todo_is_kept_when_info_cannot_be_made_durable() -> None:
     number = bench.queue([b"a@me.test", b"b@me.test"])
     assert number == 1
     with pytest.raises(WriteFailed):
-        bench.preprocessor.turn({}, NOW_S)
+        bench.preprocessor.turn({}, NOW_S, 0)
     assert b"todo/1" in bench.paths() and bench.cleaner.commands == []
     disk.broken = False
     assert look(bench) == [] and look(bench, NOW_S + 1_500) == [1]
@@ -154,7 +177,7 @@ def test_a_lost_qmail_clean_is_told_upwards(bench: Bench) -> None:
     bench.queue([b"a@me.test", b"b@me.test"])
     bench.cleaner.answers = [CleanerLost()]
     with pytest.raises(CleanerLost):
-        bench.preprocessor.turn({}, NOW_S)
+        bench.preprocessor.turn({}, NOW_S, 0)
 
 
 class NoList(FakeDisk):
@@ -168,7 +191,7 @@ def test_a_todo_that_cannot_be_listed_is_an_alert_and_looked_at_later() -> None:
     bench.store._disk = disk
     assert look(bench) == []
     assert bench.logged(b"alert:") == [b"alert: unable to opendir todo, will look again later"]
-    assert bench.preprocessor.next_look_s(0) == NOW_S + 1_500
+    assert bench.preprocessor.next_look_s() == NOW_S + 1_500
     bench.close()
 
 

@@ -45,6 +45,7 @@ def test_the_question_is_a_command_that_every_spawner_answers() -> None:
         (success(b""), None), (success(b"5"), None), (success(b"5 "), None), (success(b"x y"), None),
         (success(b"0 5"), None), (success(b"5 0"), None), (success(b"-1 5"), None), (success(b"5 5\n"), None),
         (success(b"9" * 5_000 + b" 1"), None),  # no number of anything
+        (success(b"1 " + b"9" * 17), (1, 65_536)), (success(b"1 " + b"9" * 18), None),
     ],
 )  # fmt: skip
 def test_what_an_answer_offers(answer: Report | None, terms: tuple[int, int] | None) -> None:

@@ -9,10 +9,12 @@ import os
 import sys
 from collections.abc import Callable
 
+from notqmail.admin.adopt_break import CannotTell, break_of_home
 from notqmail.admin.adopt_control import look_at_control
-from notqmail.admin.adopt_programs import Bin, look_at_bin
+from notqmail.admin.adopt_dotqmail import look_at_aliases, look_at_homes
+from notqmail.admin.adopt_programs import DASH, Bin, look_at_bin
 from notqmail.admin.adopt_queue import look_at_queue, why_c_could_not
-from notqmail.admin.adopt_report import DIFFERS, NO_HOME, TROUBLE, YOURS, Report, as_json, as_text, shown
+from notqmail.admin.adopt_report import DIFFERS, NO_HOME, SAME, TROUBLE, UNKNOWN, YOURS, Report, as_json, as_text, shown
 from notqmail.admin.adopt_services import look_around, look_at_users
 from notqmail.admin.adopt_steps import NOTES, BadNotes, Steps, plan
 from notqmail.admin.command_line import CLASSIC_HOME, a_path, absolute, add_home
@@ -73,7 +75,7 @@ def command(options: argparse.Namespace) -> int:
         if options.undo:
             return _undo(home)
         found = Bin(home, take=options.take, leave=options.leave)
-        report = look(home, found, os.fsencode(options.root), Clock())
+        report = look(home, found, os.fsencode(options.root), Clock(), _progress)
         if options.json:
             print(as_json(report))
             return report.exit_code
@@ -102,17 +104,28 @@ def _is_there(path: bytes) -> bool:
     return True
 
 
-def look(home: bytes, found: Bin, root: bytes, clock: Clock) -> Report:
-    """The whole report; changes nothing. What could not be looked at is in it. Raises OSError."""
+def _progress(text: str) -> None:
+    """For a person who waits; not into anybody's pipe."""
+    if sys.stderr.isatty():
+        print(f"notqmail: {text}", file=sys.stderr, flush=True)
+
+
+def look(home: bytes, found: Bin, root: bytes, clock: Clock, say: Callable[[str], object]) -> Report:
+    """The whole report; changes nothing. What could not be looked at is in it. `say` hears how far it is. Raises
+    OSError.
+    """
     report = Report(home)
     report.kind = found.kind()
     if os.path.islink(home):
         report.add(DIFFERS, "home", ".", f"is a symbolic link to {shown(os.readlink(home))}: followed")
+    _look_at_break(report, home, found)
     looks: tuple[tuple[str, Callable[[], None]], ...] = (
         ("control", lambda: look_at_control(report, home, found.named_by())),
         ("bin", lambda: look_at_bin(report, found)),
         ("queue", lambda: look_at_queue(report, home, clock)),
         ("users", lambda: look_at_users(report, home)),
+        ("alias", lambda: look_at_aliases(report, home)),
+        ("homes", lambda: look_at_homes(report, home, clock, say)),
         ("start", lambda: look_around(report, home, root, is_old=found.is_old)),
     )
     for place, looking in looks:
@@ -123,6 +136,20 @@ def look(home: bytes, found: Bin, root: bytes, clock: Clock) -> Report:
     _look_at_ourselves(report, home)
     report.plan = plan(home, found)
     return report
+
+
+def _look_at_break(report: Report, home: bytes, found: Bin) -> None:
+    """Asks for it before the programs are looked at: which of them stay hangs on it."""
+    try:
+        character = break_of_home(home, found)
+    except CannotTell as error:
+        text = f"cannot be seen ({error}): what parts user and extension; ours is {DASH.decode()}: see qmail-showctl"
+        report.add(UNKNOWN, "bin", "conf-break", text)
+        return
+    if character is not None:
+        found.heed_break(character)
+        if character == DASH:
+            report.add(SAME, "bin", "conf-break", "-, as ours")
 
 
 def _look_at_ourselves(report: Report, home: bytes) -> None:

@@ -20,6 +20,7 @@ from notqmail.admin.adopt_known import (
     owner_of,
 )
 from notqmail.admin.adopt_report import DIFFERS, SAME, UNKNOWN, YOURS, shown
+from notqmail.admin.command_line import counted
 from notqmail.control.files import leading_digits
 from notqmail.deliver.lspawn import WIDE_SLOTS
 from notqmail.wire.spawn_link import SPAWN_SLOTS
@@ -85,7 +86,10 @@ def remarks(name: str, form: str, data: bytes) -> "Iterator[tuple[str, str]]":
         yield YOURS, "begins with a byte order mark, which C and ours take for a part of the first entry: remove it"
     ends = data.count(b"\r\n") + data.endswith(b"\r")
     if ends and form != NUMBER:
-        yield YOURS, f"{ends} lines end in CR LF: the CR counts as a part of the entry, in C and here: remove it"
+        text = (
+            f"{counted(ends, 'line ends', 'lines end')} in CR LF: the CR counts as a part of the entry, in C and here"
+        )
+        yield YOURS, f"{text}: remove it"
     if data and not data.endswith(b"\n") and len(data) < LOOK_BYTES:
         yield SAME, "the last line has no line feed: read alike"
     if form == NUMBER:
@@ -130,11 +134,12 @@ def _entry_remarks(name: str, form: str, data: bytes) -> "Iterator[tuple[str, st
     if form == MAP:
         without = sum(b":" not in line for line in entries)
         if without:
-            yield SAME, f"{without} lines have no colon: passed over, in C and here"
+            yield SAME, f"{counted(without, 'line has', 'lines have')} no colon: passed over, in C and here"
     if name == "smtproutes":
         secret = sum(b"|" in line for line in entries)
         if secret:
-            yield YOURS, f"{secret} routes have a name and a password (remote AUTH patch): ours does not log in there"
+            what = f"{counted(secret, 'route has', 'routes have')} a name and a password (remote AUTH patch)"
+            yield YOURS, f"{what}: ours does not log in there"
         if any(b";" in line for line in entries):
             yield YOURS, "has a semicolon (s/qmail writes the port behind one): ours wants host:port"
     if name == "badmailfrom" and any(_PATTERN_SIGNS & frozenset(line) for line in entries):

@@ -25,6 +25,10 @@ ADD, REFRESH, TAKE, LEAVE = "add", "refresh", "take", "leave"
 CORE = ("qmail-start", "qmail-send", "qmail-lspawn", "qmail-rspawn", "qmail-clean")
 """They speak to one another; patches change how (big-concurrency, ext-todo), so all are taken or none."""
 
+BREAK = ("qmail-getpw", "qmail-pw2u")
+"""They have in them which character parts user and extension; ours have `-`."""
+DASH = b"-"
+
 _CS_SCRIPTS = {"datemail", "mailsubj", "qmail-qstat"}  # sh scripts of C's own
 _C_ONLY = {
     "qmail-upq", "qsmhook", "qail", "elq", "pinq", "maildirwatch", "config", "config-fast", "dnscname", "dnsfq",
@@ -46,6 +50,10 @@ _PATCHES_OWN = {
     "qmailctl": "a start script: read it for program names and limits", "qmail-tap": "of no use to ours",
 }  # fmt: skip
 _NAMED_CONTROL = re.compile(rb"control/([A-Za-z0-9][A-Za-z0-9._-]*)")
+_HOME_PAGES = (  # in the answer to HELP
+    (b"notqmail home page", "looks like notqmail 1.07"), (b"netqmail home page", "looks like netqmail"),
+    (b"qmail home page", "looks like a patched qmail 1.03"),
+)  # fmt: skip
 _LOOK_BYTES = 8_388_608
 _SCRIPT_MAX = 2_000  # C's own scripts are a few lines
 
@@ -107,6 +115,8 @@ class Bin:
         ours = program_names()
         self.programs = {name: read_program(self.directory, name) for name in ours}
         self.others = {name: read_program(self.directory, name) for name in present if name not in ours}
+        self.break_character = DASH
+        self._take = take
         for program in self.programs.values():
             self._decide(program, take, leave)
         self.core_stays = [name for name in CORE if self.programs[name].fate == LEAVE]
@@ -123,6 +133,16 @@ class Bin:
         kept = os.path.join(self.directory, os.fsencode(program.name)) + KEPT_SUFFIX
         if program.fate == TAKE and os.path.lexists(kept) and not _same_file(kept, self.path(program.name)):
             program.fate, program.kind = LEAVE, STRANGE
+
+    def heed_break(self, character: bytes) -> None:
+        """Where C's programs part user and extension otherwise than ours, those that know it stay: our qmail-lspawn
+        runs a qmail-getpw that is not ours.
+        """
+        self.break_character = character
+        for name in BREAK:
+            program = self.programs[name]
+            if character != DASH and program.kind == COMPILED and program.fate == TAKE and name not in self._take:
+                program.fate = LEAVE
 
     def path(self, name: str) -> bytes:
         """Where a program is."""
@@ -143,11 +163,16 @@ class Bin:
         return bool(compiled) and not any(b"QMAILQUEUE" in program.text for program in compiled)
 
     def kind(self) -> str:
-        """Which qmail this looks like: each of the later ones knows a variable that the earlier does not."""
+        """Which qmail this looks like: qmail-smtpd's HELP says whose it is, and each of the later ones knows a variable
+        that the earlier does not.
+        """
         programs = self.programs.values()
         if any(b"QMAILREMOTE" in program.text for program in programs):
             return "looks like notqmail (1.08 or later)"
         if any(b"QMAILQUEUE" in program.text for program in programs):
+            for sign, what in _HOME_PAGES:
+                if sign in self.programs["qmail-smtpd"].text:
+                    return what
             return "looks like netqmail, notqmail 1.07, or a patched qmail 1.03"
         if self.is_old:
             return "looks like qmail 1.03"
@@ -186,6 +211,12 @@ def _look_at_program(report: "Report", found: Bin, program: Program) -> None:
         report.add(DIFFERS, "bin", program.name, "not there; ours is added")
     elif program.fate == REFRESH:
         report.add(SAME, "bin", program.name, "ours already; its launcher is written anew")
+    elif program.fate == TAKE and program.name in BREAK and found.break_character != DASH:
+        report.add(
+            YOURS, "bin", program.name,
+            f"C's parts user and extension by {_break_in_words(found)}, and ours by -, which takes its place as asked:"
+            " mail for extensions goes elsewhere",
+        )  # fmt: skip
     elif program.fate == TAKE:
         text = "C's script" if program.kind == SCRIPT else f"C's, {special}ours takes its place"
         report.add(SAME, "bin", program.name, text if program.kind != SCRIPT else f"{text}: ours takes its place")
@@ -208,10 +239,19 @@ def _look_at_left(report: "Report", found: Bin, program: Program) -> None:
             YOURS, "bin", name,
             f"C's, patched ({', '.join(program.extras)}): stays, and works beside ours; --take {name} puts ours there",
         )  # fmt: skip
+    elif name in BREAK and found.break_character != DASH:
+        report.add(
+            DIFFERS, "bin", name,
+            f"C's: parts user and extension by {_break_in_words(found)}, ours by -: stays, and is run where C runs it",
+        )  # fmt: skip
     elif name in CORE and found.core_stays != [name]:
         report.add(DIFFERS, "bin", name, f"C's: stays with {', '.join(found.core_stays)}, to which it speaks")
     else:
         report.add(SAME, "bin", name, "C's: stays, as asked")
+
+
+def _break_in_words(found: Bin) -> str:
+    return shown(found.break_character) or "none of the usual characters"
 
 
 def _look_at_other(report: "Report", program: Program) -> None:

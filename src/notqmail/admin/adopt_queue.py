@@ -176,9 +176,7 @@ def _look_at_faults(report: "Report", home: bytes, found: Survey, clock: "Clock"
     for one in faults[:_SHOWN_MAX]:
         report.add(YOURS, "queue", one.path or b".", f"{one.what} (`notqmail queue check --repair` mends a queue)")
     if len(faults) > _SHOWN_MAX:
-        report.add(
-            YOURS, "queue", f"{len(faults) - _SHOWN_MAX} more", "things wrong in the queue: `notqmail queue check`"
-        )
+        report.add(YOURS, "queue", f"{len(faults) - _SHOWN_MAX} more", "wrong in the queue: `notqmail queue check`")
 
 
 def why_c_could_not(found: Survey) -> list[str]:

@@ -11,6 +11,8 @@ Contents of files are never in a finding, only names, numbers and the paths of p
 import json
 import os
 
+from notqmail.admin.command_line import counted
+
 SAME, DIFFERS, UNKNOWN, YOURS = "same", "differs", "not known", "must be done by you"
 GROUPS = (SAME, DIFFERS, UNKNOWN, YOURS)
 NOTHING_IN_THE_WAY, TO_DECIDE, NO_HOME, TROUBLE = 0, 1, 2, 111
@@ -77,7 +79,7 @@ def as_text(report: Report) -> str:
         lines += ["", f"{group} ({len(findings)})"]
         for (place, text), names in _together(findings).items():
             lines += _wrapped(f"{place}: {', '.join(names)}: {text}")
-    lines += ["", f"what --apply would do ({len(report.plan)} steps)"]
+    lines += ["", f"what --apply would do ({counted(len(report.plan), 'step')})"]
     for what in dict.fromkeys(what for what, _ in report.plan):
         lines += _wrapped(f"{what}: {', '.join(path for verb, path in report.plan if verb == what)}")
     if report.blocking:

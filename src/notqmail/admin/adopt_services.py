@@ -1,4 +1,4 @@
-"""Looking at what surrounds a home, for `notqmail adopt`: start scripts, tcp rules, users/ and alias/.
+"""Looking at what surrounds a home, for `notqmail adopt`: start scripts, tcp rules, users/.
 
 Start scripts are read where people keep them (PLACES, below a root directory) and only those that name qmail. Of
 rules and environment directories the names of variables are looked at, not their values, but for QMAILQUEUE's.
@@ -6,13 +6,11 @@ rules and environment directories the names of variables are looked at, not thei
 
 import glob
 import os
-import pwd
 import re
 import stat
 
 from notqmail.admin.adopt_known import fate_of_variable
 from notqmail.admin.adopt_report import DIFFERS, SAME, UNKNOWN, YOURS, shown
-from notqmail.unix.accounts import is_single_user
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -207,16 +205,13 @@ _USERS = {
     "exclude": "read by qmail-pw2u as by C", "mailnames": "read by qmail-pw2u as by C",
     "subusers": "read by qmail-pw2u as by C", "append": "read by qmail-pw2u as by C", "poppasswd": "not opened here",
 }  # fmt: skip
-_ALIASES = (b"postmaster", b"mailer-daemon", b"root")
 
 
 def look_at_users(report: "Report", home: bytes) -> None:
-    """users/ and alias/: each file of the one, the lines of the other by what they do. Raises OSError."""
-    for place in ("users", "alias"):
-        link = os.path.join(home, place.encode())
-        if os.path.islink(link):
-            report.add(DIFFERS, place, ".", f"is a symbolic link to {shown(os.readlink(link))}: followed")
+    """users/: each file of it. Raises OSError."""
     users = os.path.join(home, b"users")
+    if os.path.islink(users):
+        report.add(DIFFERS, "users", ".", f"is a symbolic link to {shown(os.readlink(users))}: followed")
     names = sorted(os.listdir(users)) if os.path.isdir(users) else []
     for raw in names:
         name = shown(raw)
@@ -232,51 +227,7 @@ def look_at_users(report: "Report", home: bytes) -> None:
         report.add(
             YOURS, "users", "assign", "is newer than cdb, so its changes are not in force: qmail-newu, if they should"
         )
-    _look_at_aliases(report, os.path.join(home, b"alias"), _own_name() if is_single_user(home) else "")
 
 
 def _is_newer(directory: bytes, one: bytes, other: bytes) -> bool:
     return os.stat(os.path.join(directory, one)).st_mtime > os.stat(os.path.join(directory, other)).st_mtime
-
-
-def _own_name() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return ""  # then no mail can be for it either
-
-
-def _look_at_aliases(report: "Report", directory: bytes, whose: str) -> None:
-    """`whose`: the user whose single-user home this is, who needs no alias; "" for a classic home."""
-    names = [name for name in sorted(os.listdir(directory)) if name.startswith(b".qmail")]
-    counts = dict.fromkeys(["programs", "forwards", "mailboxes"], 0)
-    for name in names:
-        try:
-            _look_at_alias(report, directory, name, counts)
-        except OSError as error:
-            report.unseen("alias", name, error)
-    lines = ", ".join(f"{count} {what}" for what, count in counts.items())
-    report.add(SAME, "alias", f"{len(names)} .qmail files", f"read as by C; lines in them: {lines}")
-    for name in _ALIASES:
-        if os.fsdecode(name) != whose and b".qmail-" + name not in names and b".qmail-default" not in names:
-            report.add(YOURS, "alias", b".qmail-" + name, "is missing: mail for it bounces, as under C")
-
-
-def _look_at_alias(report: "Report", directory: bytes, name: bytes, counts: dict[str, int]) -> None:
-    path = os.path.join(directory, name)
-    state = os.stat(path)
-    if os.path.islink(path):
-        report.add(DIFFERS, "alias", name, f"is a symbolic link to {shown(os.readlink(path))}: followed, as C does")
-    if not stat.S_ISREG(state.st_mode):
-        return
-    if state.st_mode & 0o002:
-        report.add(YOURS, "alias", name, "anybody can write it: ours puts such mail off, as C does")
-    with open(path, "rb") as file:
-        for line in file.read(_LOOK_BYTES).split(b"\n"):
-            first = line[:1]
-            if first == b"|":
-                counts["programs"] += 1
-            elif first in (b".", b"/"):
-                counts["mailboxes"] += 1
-            elif first and first not in (b"#", b" ", b"\t"):
-                counts["forwards"] += 1

@@ -6,7 +6,8 @@
 
 Each program's name always leads to one that works, C's or ours. The notes are on the disk before the first step, and
 each step looks first whether it is done: after a kill or a power cut the same command goes on. Back is the reverse,
-qmail-queue first; C's files come back by their names alone, so owner, mode, times and content are what they were.
+qmail-queue first; C's files come back by their names alone, so owner, mode, times and content are what they were. No
+file of C's gives up a name before its other one is on the disk.
 """
 
 import json
@@ -172,6 +173,7 @@ class Steps:
             self._tree.sync([b"bin"])
             for path in reversed(notes.made):
                 self._remove_part(path, left)
+            self._tree.sync([b"queue", b""])  # what is not noted any more must not come back
             if not left:
                 self._tree.discard(NOTES)
         for left_over in [name for name in self._tree.names(b"bin") if name.endswith(NEW_SUFFIX)]:
@@ -190,13 +192,17 @@ class Steps:
         place = b"bin/" + os.fsencode(name)
         kept = place + KEPT_SUFFIX
         here, other = self._tree.aspect(place), self._tree.aspect(kept)
-        if here is not None and other is not None and here.inode == other.inode:
-            self._tree.discard(kept)  # stopped between its two names: ours never came
-        elif here is None or self._is_ours(place):
-            self._tree.rename(kept, place)
-        else:
-            left.append(f"bin/{name} is not ours and not what it was: somebody put it there; {kept.decode()} stays too")
-            return
+        if here is None or other is None or here.inode != other.inode:  # else stopped between its two names
+            if here is not None and not self._is_ours(place):
+                left.append(
+                    f"bin/{name} is not ours and not what it was: somebody put it there; {kept.decode()} stays too"
+                )
+                return
+            self._tree.discard(place + NEW_SUFFIX)
+            self._tree.link(kept, place + NEW_SUFFIX)
+            self._tree.rename(place + NEW_SUFFIX, place)
+        self._tree.sync([b"bin"])
+        self._tree.discard(kept)
         self._say(f"bin/{name} is again what it was")
 
     def _remove_part(self, path: str, left: list[str]) -> None:

@@ -151,12 +151,12 @@ def what_is_there(path: bytes) -> str:
     return f"the program that was there has that name still{beside}"
 
 
-def write_launchers(home: bytes) -> list[str]:
-    """Writes HOME/bin; returns the names that were left alone because somebody else's program is there."""
+def write_launchers(tree: QueueTree, home: bytes) -> list[str]:
+    """Writes bin/ of the tree, whose root is `home`; returns the names left alone, for they are somebody else's."""
     foreign = []
     for program in program_names():
         try:
-            write_launcher(os.path.join(home, b"bin", program.encode()), program, home)
+            write_launcher(b"bin/" + program.encode(), program, home, tree=tree)
         except Foreign:
             foreign.append(program)
     return foreign

@@ -12,6 +12,7 @@ import pwd
 import sys
 
 from notqmail.admin import launchers
+from notqmail.admin.queue_tree import QueueTree
 from notqmail.admin.settings import DEFAULT_HOST, control_files, relay_rules
 from notqmail.queue.layout import create_queue
 from notqmail.unix.accounts import GROUPS, USERS, Accounts, accounts_for, is_single_user
@@ -24,10 +25,11 @@ class CannotMake(Exception):
     """The home cannot be made or used as asked; str() says why and what to do."""
 
 
-def make_home(home: bytes, *, host: bytes | None, classic: bool) -> list[str]:
+def make_home(home: bytes, *, host: bytes | None, classic: bool, tree: QueueTree | None = None) -> list[str]:
     """Makes `home` (absolute) or completes it; returns notices for the person, each a sentence.
 
-    `host` is the name that the person wants for this machine; None: whatever is there, or else the default.
+    `host` is the name that the person wants for this machine; None: whatever is there, or else the default. Stopped in
+    the middle, by a kill or a power cut, it leaves no half files: once more, and the home is what it should have been.
     Raises CannotMake, MissingAccount (classic without the accounts), OSError.
     """
     wanted, host = host, DEFAULT_HOST if host is None else host
@@ -44,9 +46,12 @@ def make_home(home: bytes, *, host: bytes | None, classic: bool) -> list[str]:
     accounts = _accounts(home, classic=classic)
     _make_directories(home, accounts)
     create_queue(home, accounts)
-    _write_settings(home, host, accounts)
+    tree = QueueTree(home) if tree is None else tree
+    _write_settings(tree, host, accounts)
     launchers.compile_package()
-    return [*_name_notices(home, wanted), *_notices(home, accounts, launchers.write_launchers(home))]
+    foreign = launchers.write_launchers(tree, home)
+    tree.sync([b"bin", b"control", b"alias", b""])
+    return [*_name_notices(home, wanted), *_notices(home, accounts, foreign)]
 
 
 def own_name() -> str:
@@ -85,42 +90,52 @@ def _make_directories(home: bytes, accounts: Accounts) -> None:
 
 
 def _make_directory(path: bytes, mode: int, uid: int, gid: int) -> None:
-    try:
-        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)  # what leads to the home; the rest exists
-        os.mkdir(path, mode)
-    except FileExistsError:
+    """With its owner and mode at once: a directory that exists is not looked at again."""
+    os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)  # what leads to the home; the rest exists
+    if os.path.lexists(path):
         return
+    new = path + launchers.NEW_SUFFIX
+    try:
+        os.rmdir(new)
+    except FileNotFoundError:
+        pass  # no earlier try was stopped just here
+    os.mkdir(new, mode)
     if os.geteuid() == 0:
-        os.chown(path, uid, gid)
-    os.chmod(path, mode)  # whatever the umask said
+        os.chown(new, uid, gid)
+    os.chmod(new, mode)  # whatever the umask said
+    QueueTree().rename(new, path)
 
 
-def _write_settings(home: bytes, host: bytes, accounts: Accounts) -> None:
-    control = os.path.join(home, b"control")
+def _write_settings(tree: QueueTree, host: bytes, accounts: Accounts) -> None:
     for name, content in control_files(host).items():
-        _write_new(os.path.join(control, os.fsencode(name)), content)
+        _write_new(tree, b"control/" + os.fsencode(name), content)
     text, rules = relay_rules()
-    if _write_new(os.path.join(control, b"tcp.smtp"), text):
-        # Only beside a text of our own: a rule file that a person wrote is compiled by that person.
-        _write_new(os.path.join(control, b"tcp.smtp.cdb"), rules)
+    # The cdb is written only beside a text of our own: a rule file that a person wrote is compiled by that person. And
+    # before it, for who has the text is not asked again.
+    if tree.aspect(b"control/tcp.smtp") is None:
+        _write_new(tree, b"control/tcp.smtp.cdb", rules)
+        tree.sync([b"control"])
+    _write_new(tree, b"control/tcp.smtp", text)
     if accounts.single_user:
         me = own_name()
         for name in _ALIASES:
             if name != me:
-                path = os.path.join(home, b"alias", b".qmail-" + name.encode())
-                _write_new(path, b"&" + os.fsencode(me) + b"\n")
+                _write_new(tree, b"alias/.qmail-" + name.encode(), b"&" + os.fsencode(me) + b"\n")
 
 
-def _write_new(path: bytes, content: bytes) -> bool:
-    """Creates a file, 0644; False when there is one already."""
+def _write_new(tree: QueueTree, path: bytes, content: bytes) -> None:
+    """Creates a file, 0644, whole or not at all; one that is there stays."""
+    new = path + launchers.NEW_SUFFIX
+    tree.discard(new)
+    if tree.aspect(path) is not None:
+        return
+    tree.create(new, (content,))
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-    except FileExistsError:
-        return False
-    with open(fd, "wb") as file:
-        file.write(content)
-        os.fchmod(fd, 0o644)
-    return True
+        tree.settle(new, os.geteuid(), None, 0o644)
+        tree.sync([new])
+        tree.link(new, path)
+    finally:
+        tree.discard(new)
 
 
 def _name_notices(home: bytes, wanted: bytes | None) -> list[str]:

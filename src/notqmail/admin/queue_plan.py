@@ -79,7 +79,7 @@ def make_plan(
     """
     plan = Plan()
     _structure(plan, survey, target, accounts)
-    own_numbers = {
+    own_numbers = survey.odd.keys() | {
         number
         for number, files in survey.files.items()
         if any(one.kind == b"mess" and one.aspect.inode == number for one in files)
@@ -88,7 +88,9 @@ def make_plan(
         one.aspect.inode for files in survey.staged.values() for one in files if one.kind == b"mess"
     }
     for number in sorted(survey.files.keys() - survey.staged.keys()):  # those can be judged when that is finished
-        _Message(plan, target, number, survey, now_s).judge(claimed)
+        if number not in survey.odd:
+            _Message(plan, target, number, survey, now_s).judge(claimed)
+    strange = [*survey.strange, *_odd(plan, survey)]
     for one in survey.written:
         if now_s - one.aspect.accessed_s >= CLEANUP_AGE_S:
             plan.find(one.path, "its writer is dead since more than 36 hours", _PUT_AWAY)
@@ -99,7 +101,7 @@ def make_plan(
         plan.find(
             b"mess/*" + MOVING, f"an interrupted repair was giving {count} messages new numbers", "to be finished"
         )
-    for path in survey.strange:
+    for path in strange:
         if with_strange:
             plan.find(path, "nobody knows what this is", _PUT_AWAY)
             plan.put_away.append(path)
@@ -107,6 +109,21 @@ def make_plan(
             plan.find(path, "nobody knows what this is", "stays (--unknown puts it away too)", NOTE)
     _owners_of_files(plan, survey, accounts)
     return plan
+
+
+def _odd(plan: Plan, survey: "Survey") -> list[bytes]:
+    """What has a message's name and is no file. It may say who waits for the message, so with the message it stays;
+    returned is what no message needs.
+    """
+    alone: list[bytes] = []
+    for number, paths in sorted(survey.odd.items()):
+        if number in survey.files or number in survey.staged:
+            plan.messages += 1
+            for path in paths:
+                plan.find(path, f"is no plain file, and message {number} may need it", _PERSON, HOPELESS)
+        else:
+            alone += paths
+    return alone
 
 
 _PUT_AWAY = "to be put into lost+found"

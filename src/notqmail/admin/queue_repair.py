@@ -113,11 +113,13 @@ class Repair:
             try:
                 self._tree.settle(path, uid, gid, mode)
             except PermissionError:
-                self.trouble[f"{path.decode('ascii', 'backslashreplace') or '.'}: only root may change its owner"] = (
-                    None
-                )
+                self.trouble[f"{as_text(path) or '.'}: only root may change its owner"] = None
             except FileNotFoundError:
                 continue  # put away, or it was to be made and could not
+            except OSError as error:
+                if error.errno != errno.ELOOP:
+                    raise
+                self.trouble[f"{as_text(path)}: {error.strerror}"] = None
 
     def _move(self, plan: "Plan") -> None:
         """To other directories, with the same number.

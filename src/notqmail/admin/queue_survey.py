@@ -37,6 +37,7 @@ class Survey:
         self.aspects: dict[bytes, Aspect] = {}  # directories (b"" is the queue) and files in lock/
         self.files: dict[int, list[Found]] = {}
         self.staged: dict[int, list[Found]] = {}
+        self.odd: dict[int, list[bytes]] = {}  # links, directories, ... where a message of this number has its files
         self.written: list[Found] = []  # under pid/
         self.strange: list[bytes] = []  # what no program of the mail system has made
         self.ledger: list[bytes] = []  # its files
@@ -111,10 +112,14 @@ def _kind_entry(
             if inner_aspect is None:
                 continue
             seen()
-            if number is None or inner_aspect.sort != FILE:
+            if number is None:
                 found.strange.append(inner_path)
+            elif inner_aspect.sort != FILE:
+                found.odd.setdefault(number, []).append(inner_path)
             else:
                 _take(tree, kind, number, inner_path, inner_aspect, found)
+    elif number is not None:
+        found.odd.setdefault(number, []).append(path)
     else:
         found.strange.append(path)
 

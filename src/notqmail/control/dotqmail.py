@@ -1,6 +1,6 @@
 """The text of a `.qmail` file -> delivery instructions, and which file an address is looked up in (dot-qmail(5)).
 
-Pure. Who reads the files, in which directory and with whose rights is `deliver/local.py`'s matter.
+Pure. Who reads the files, in which directory and with whose rights is `deliver/local_plan.py`'s matter.
 """
 
 TYPE_CHECKING = False

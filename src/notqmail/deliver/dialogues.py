@@ -48,6 +48,13 @@ if TYPE_CHECKING:
         may_find_too_many: bool  # whether a refusal may mean only that there were too many recipients
 
         @property
+        def answers_once(self) -> bool:
+            """Whether the peer has shown that it cannot take several recipients at once, though it says nothing."""
+
+        def patience_s(self, timeout_s: float) -> float:
+            """How long to wait now without any progress; `timeout_s` is what the settings say."""
+
+        @property
         def session(self) -> ClientSession:
             """The protocol's own part."""
 
@@ -68,9 +75,14 @@ class SmtpDialogue:
 
     farewell = QUIT
     may_find_too_many = True
+    answers_once = False
 
     def __init__(self, peer: bytes, helo_name: bytes) -> None:
         self.session = Session(peer, helo_name)
+
+    def patience_s(self, timeout_s: float) -> float:
+        """See Dialogue."""
+        return timeout_s
 
     def begin(self, job: "Job") -> bytes:
         """See Dialogue."""

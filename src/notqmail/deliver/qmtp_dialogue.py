@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from notqmail.deliver.remote import Job, Message
     from notqmail.deliver.routes import Asking
 
+OTHER_ANSWERS_S = 60.0
+"""So long, and no longer, after the last answer of a package for the next one: the server has made them together."""
+
 
 class QmtpDialogue:
     """See dialogues.Dialogue. Addresses travel unquoted, the message as it is, and nobody says goodbye."""
@@ -23,6 +26,15 @@ class QmtpDialogue:
 
     def __init__(self, peer: bytes) -> None:
         self.session = Session(peer)
+
+    @property
+    def answers_once(self) -> bool:
+        """See Dialogue."""
+        return self.session.answers_once
+
+    def patience_s(self, timeout_s: float) -> float:
+        """See Dialogue."""
+        return min(timeout_s, OTHER_ANSWERS_S) if self.session.is_answering else timeout_s
 
     def begin(self, job: "Job") -> bytes:
         """See Dialogue."""

@@ -114,15 +114,18 @@ class Job:
 
 
 class Surroundings:
-    """What a delivery needs of the machine: settings, this machine's addresses, the memory of time-outs, chance."""
+    """What a delivery needs of the machine: settings, this machine's addresses, the memory of time-outs, chance, and
+    of servers (address, port) that answer once for several recipients: `singly`, which grows.
+    """
 
-    __slots__ = ("draw", "own", "settings", "timeouts")
+    __slots__ = ("draw", "own", "settings", "singly", "timeouts")
 
     def __init__(
         self, settings: "RemoteSettings", *, own: "Collection[bytes]", timeouts: "TimeoutTable",
-        draw: "Callable[[], float]",
+        draw: "Callable[[], float]", singly: "set[tuple[bytes, int]] | None" = None,
     ) -> None:  # fmt: skip
         self.settings, self.own, self.timeouts, self.draw = settings, own, timeouts, draw
+        self.singly = set() if singly is None else singly
 
 
 def chance() -> float:

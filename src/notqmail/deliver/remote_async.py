@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     Tell = Callable[[int, Report], None]
 
 WRITE_BUFFER_BYTES = 262_144
+SINGLY_MAX = 1_000
+"""So many servers that answer once are remembered."""
 
 
 async def deliver(job: "Job", around: "Surroundings", resolver: "AsyncResolver", tell: "Tell") -> None:
@@ -55,7 +57,7 @@ async def deliver(job: "Job", around: "Surroundings", resolver: "AsyncResolver",
             if link is not None:
                 connection = await open_connection(link, dialogue_with(candidate, settings), settings.timeout_s)
                 try:
-                    return await hand_over(job, everybody, connection, tell)
+                    return await by_connection(job, connection, (candidate.address, candidate.port), around, tell)
                 finally:
                     connection.quit()
     except NoRoute as nowhere:
@@ -64,6 +66,23 @@ async def deliver(job: "Job", around: "Surroundings", resolver: "AsyncResolver",
         report = NO_RESOURCES
     for number in everybody:
         tell(number, report)
+
+
+async def by_connection(
+    job: "Job", connection: "Connection", server: tuple[bytes, int], around: "Surroundings", tell: "Tell"
+) -> None:
+    """All of a job at once; each recipient for himself where the server is known to answer only once."""
+    everybody = range(len(job.recipients))
+    if server not in around.singly:
+        await hand_over(job, everybody, connection, tell)
+        if connection.answers_once and len(around.singly) < SINGLY_MAX:
+            around.singly.add(server)
+        return
+    for number in everybody:
+        if number and not connection.may_transact:
+            tell(number, temporary(b"Connected to %b but connection died. (#4.4.2)\n" % server[0]))
+            continue
+        await hand_over(job.only_for([number]), [number], connection, tell)
 
 
 async def hand_over(job: "Job", numbers: "Sequence[int]", connection: "Connection", tell: "Tell") -> None:
@@ -170,6 +189,7 @@ class Connection(asyncio.Protocol):
         self._pieces: Iterator[bytes] | None = None  # of the body being sent
         self._paused = False
         self._waiter: asyncio.Future[None] | None = None
+        self._patience_s = timeout_s
         self._progress_s = loop.time()
         self._unsent = 0  # bytes in the write buffer when the timer last looked
         self._timer: asyncio.TimerHandle | None = None
@@ -184,9 +204,15 @@ class Connection(asyncio.Protocol):
         """Whether a refusal behind somebody who was accepted may mean only that there were too many."""
         return self._dialogue.may_find_too_many
 
+    @property
+    def answers_once(self) -> bool:
+        """Whether the peer left it at one answer for several recipients."""
+        return self._dialogue.answers_once
+
     async def transact(self, job: "Job") -> "Outcome":
         """Hands one message over."""
         self._message = job.message
+        self._patience_s = self._timeout_s
         self._waiter = self._loop.create_future()
         self._progress_s = self._loop.time()
         if self._transport is None:  # gone before we began
@@ -224,6 +250,7 @@ class Connection(asyncio.Protocol):
         if self._pieces is None:  # a peer that talks and does not take our message makes no progress
             self._progress_s = self._loop.time()
         self._send(self._session.receive(data))
+        self._look_for_less_patience()
         self._look_for_body()
         self._look_for_end()
 
@@ -275,6 +302,14 @@ class Connection(asyncio.Protocol):
         if self._session.outcome is not None and self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
+    def _look_for_less_patience(self) -> None:
+        """Once: from then on the timer comes sooner."""
+        patience_s = self._dialogue.patience_s(self._timeout_s)
+        if patience_s < self._patience_s and self._timer is not None:
+            self._patience_s = patience_s
+            self._timer.cancel()
+            self._timer = self._loop.call_later(patience_s, self._look_for_progress)
+
     def _look_for_progress(self) -> None:
         """The one timer: set for when the time is up if nothing happens, and set again when something did."""
         now_s = self._loop.time()
@@ -282,8 +317,8 @@ class Connection(asyncio.Protocol):
         if unsent < self._unsent:
             self._progress_s = now_s
         self._unsent = unsent
-        if now_s < self._progress_s + self._timeout_s:
-            self._timer = self._loop.call_at(self._progress_s + self._timeout_s, self._look_for_progress)
+        if now_s < self._progress_s + self._patience_s:
+            self._timer = self._loop.call_at(self._progress_s + self._patience_s, self._look_for_progress)
             return
         self._session.connection_died()
         self._look_for_end()

@@ -88,7 +88,7 @@ def connected(candidate: "Candidate", around: "Surroundings") -> "socket.socket 
 
 
 def converse(link: "socket.socket", dialogue: "Dialogue", job: "Job", timeout_s: float) -> "Outcome":
-    """One transaction on a fresh connection. `timeout_s` is for each read and each write."""
+    """One transaction on a fresh connection. `timeout_s` is for each read and each write, or less (Dialogue)."""
     link.settimeout(timeout_s)
     session = dialogue.session
     try:
@@ -98,6 +98,8 @@ def converse(link: "socket.socket", dialogue: "Dialogue", job: "Job", timeout_s:
                 _send_body(link, dialogue, job)
                 _send(link, session.after_body())
                 continue
+            if dialogue.patience_s(timeout_s) < timeout_s:
+                link.settimeout(dialogue.patience_s(timeout_s))
             data = link.recv(_READ_BYTES)
             if not data:
                 session.connection_died()

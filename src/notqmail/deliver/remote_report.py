@@ -55,10 +55,12 @@ def combine_records(output: bytes) -> Report:
 
 def reports_of(outcome: "Outcome", recipients: int) -> "Sequence[Report]":
     """What our own client's outcome says to each of so many recipients: what it would say to that one alone."""
+    answered = len(outcome.records) - outcome.unanswered
     found = []
-    for letter, text in outcome.records:
+    for at, (letter, text) in enumerate(outcome.records):
         kind = _RECIPIENT_KIND.get(letter)
-        found.append(outcome.report if kind is None else Report(kind, text + outcome.last_words))
+        last_words = outcome.last_words if at < answered else b""
+        found.append(outcome.report if kind is None else Report(kind, text + last_words))
     return found + [outcome.report] * (recipients - len(found))
 
 

@@ -2,9 +2,7 @@
 
 Commands come in on one pipe, reports go out on another (wire.spawn_link; with a qmail-send of ours wire.wide_link, so
 that recipients of one message at one host ride in one transaction). A delivery is made in this process by the agent
-behind our qmail-remote. Where $QMAILREMOTE, or the qmail-remote that would be found, is another program, that
-is run as the classic contract says: `qmail-remote HOST SENDER RECIPIENT`, message on 0, report pipe on 1. Its 2 is our
-log: in C it is the report pipe too, where any complaint spoils the report.
+behind our qmail-remote; where another program is to do it, foreign_remote.py runs that.
 
 Every command that was taken is answered exactly once; whatever goes wrong unexpectedly in one delivery is that
 delivery's temporary failure. At end of the commands the deliveries under way are finished, then `serve` returns.
@@ -16,6 +14,7 @@ import os
 
 from notqmail.control.files import Missing
 from notqmail.control.remote_settings import read_remote_settings
+from notqmail.deliver.foreign_remote import foreign_program, run_for_each
 from notqmail.deliver.remote import (
     NO_CONTROLS,
     NO_MESSAGE,
@@ -27,12 +26,11 @@ from notqmail.deliver.remote import (
     chance,
 )
 from notqmail.deliver.remote_async import deliver
-from notqmail.deliver.remote_report import CRASHED, report_for_end
-from notqmail.deliver.spawn import CANNOT_FORK, CANNOT_PIPE, Refused, Slots, open_message, split_recipient
+from notqmail.deliver.remote_report import CRASHED
+from notqmail.deliver.spawn import Refused, Slots, open_message, split_recipient
 from notqmail.unix.controls import Unreadable, control_reader
-from notqmail.unix.launchers import is_ours
 from notqmail.unix.mains import complain
-from notqmail.unix.processes import Ended, spawn, write_all
+from notqmail.unix.processes import write_all
 from notqmail.wire.reports import temporary
 from notqmail.wire.spawn_link import SPAWN_SLOTS, BadCommand, CommandReader, Delivery, encode_report
 from notqmail.wire.wide_link import (
@@ -60,10 +58,7 @@ _FILES_A_SLOT = 4  # message, connection, DNS; or message and pipe of a program
 _FILES_BESIDE = 40
 _STRANGE_HOST = temporary(b"Internal error: recipients at different hosts. (#4.3.5)\n")
 REFRESH_S = 1.0  # a changed control file, program or interface is noticed after so long
-OUTPUT_MAX = 100_000  # of a foreign qmail-remote; qmail-send keeps a tenth of it
-_EXEC_FAILED = 111  # whatever the reason: a missing qmail-remote must not bounce the mail (notqmail issue 244)
 _READ_BYTES = 65_536
-_ENDED_POLL_S = 0.02
 
 
 class Known:
@@ -89,6 +84,7 @@ class Rspawn:
     ) -> None:  # fmt: skip
         self._home, self._queue_uid, self._environ = home, queue_uid, environ
         self._resolver, self._timeouts, self._own_addresses = resolver, timeouts, own_addresses
+        self._singly: set[tuple[bytes, int]] = set()  # servers that answer once for several recipients
         self._commands_fd, self._reports_fd = commands_fd, reports_fd
         self._reader: CommandReader | WideCommandReader = CommandReader()
         self._slots = Slots()
@@ -202,7 +198,7 @@ class Rspawn:
         try:
             known = self._current()
             if known.program is not None:
-                await self._run_program(known.program, delivery, message_fd, tell)
+                await run_for_each(known.program, delivery, message_fd, self._environ, tell)
             else:
                 await self._deliver_here(known, delivery, message_fd, tell)
         except MemoryError:
@@ -224,7 +220,9 @@ class Rspawn:
             return tell_all(delivery, tell, NO_MESSAGE)
         _, host = split_recipient(delivery.recipient)
         job = Job(host, delivery.sender, delivery.recipients, message)
-        around = Surroundings(known.settings, own=known.own, timeouts=self._timeouts, draw=chance)
+        around = Surroundings(
+            known.settings, own=known.own, timeouts=self._timeouts, draw=chance, singly=self._singly
+        )  # fmt: skip
         return await deliver(job, around, self._resolver, tell)
 
     def _current(self) -> Known:
@@ -245,63 +243,6 @@ class Rspawn:
             known.settings, known.trouble = None, NO_RESOURCES
         return known
 
-    # A qmail-remote that is not ours.
-
-    async def _run_program(self, program: bytes, delivery: Delivery, message_fd: int, tell: "Tell") -> None:
-        """One run for each recipient. There is more than one only when the program came after our answer about terms:
-        then one after the other, each reported as it ends."""
-        for index, recipient in enumerate(delivery.recipients):
-            os.lseek(message_fd, 0, os.SEEK_SET)
-            tell(index, await self._run_program_for(recipient, program, delivery.sender, message_fd))
-
-    async def _run_program_for(self, recipient: bytes, program: bytes, sender: bytes, message_fd: int) -> "Report":
-        try:
-            read_fd, write_fd = os.pipe()
-        except OSError:
-            return CANNOT_PIPE
-        try:
-            _, host = split_recipient(recipient)
-            pid = spawn(
-                [program, host, sender, recipient],
-                descriptors={0: message_fd, 1: write_fd, 2: 2}, environ=self._environ,
-                exit_on_failure=lambda _error: _EXEC_FAILED,
-            )  # fmt: skip
-        except OSError:
-            os.close(read_fd)
-            return CANNOT_FORK
-        finally:
-            os.close(write_fd)
-        output = await self._read_output(read_fd)
-        return report_for_end(await self._ended(pid), output)
-
-    async def _read_output(self, read_fd: int) -> bytes:
-        """Everything to the end of file, keeping OUTPUT_MAX bytes."""
-        kept = bytearray()
-        done = self._loop.create_future()
-
-        def read() -> None:
-            chunk = os.read(read_fd, _READ_BYTES)
-            kept.extend(chunk[: OUTPUT_MAX - len(kept)])
-            if not chunk and not done.done():
-                done.set_result(None)
-
-        self._loop.add_reader(read_fd, read)
-        try:
-            await done
-        finally:
-            self._loop.remove_reader(read_fd)
-            os.close(read_fd)
-        return bytes(kept)
-
-    async def _ended(self, pid: int) -> Ended:
-        """Waits for a child that has closed its output, so it is about to end: asking now and then is enough, and
-        leaves SIGCHLD to the event loop."""
-        while True:
-            found, status = os.waitpid(pid, os.WNOHANG)
-            if found:
-                return Ended(status)
-            await asyncio.sleep(_ENDED_POLL_S)
-
 
 def tell_all(delivery: Delivery, tell: "Tell", report: "Report") -> None:
     """The same report for each recipient."""
@@ -321,21 +262,3 @@ def run(spawner: Rspawn) -> None:
     gc.freeze()  # what is loaded now stays: no need to look through it at every collection
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(spawner.serve())
-
-
-def foreign_program(home: bytes, environ: "Mapping[bytes, bytes]") -> bytes | None:
-    """The qmail-remote to execute, or None when it is ours (or there is none) and the agent here does its work.
-
-    $QMAILREMOTE, else `qmail-remote` on the PATH as C finds it. HOME/bin is looked at too, first of all when the PATH
-    does not name it: another installation's qmail-remote there must not be taken for this home's.
-    """
-    path = environ.get(b"PATH", b"/bin:/usr/bin").split(b":")
-    bin_directory = os.path.join(home, b"bin")
-    if bin_directory not in path:
-        path.insert(0, bin_directory)
-    name = environ.get(b"QMAILREMOTE", b"qmail-remote")
-    places = [name] if b"/" in name else [os.path.join(directory or b".", name) for directory in path]
-    for place in places:
-        if os.path.isfile(place) and os.access(place, os.X_OK):
-            return None if is_ours(place, b"qmail-remote") else place
-    return name if b"QMAILREMOTE" in environ else None  # set, and not there: its exec fails, which is reported

@@ -16,7 +16,7 @@ import signal
 import socket
 from array import array
 
-from notqmail.deliver import local, worker_link
+from notqmail.deliver import local, local_plan, worker_link
 from notqmail.deliver.mailboxes import MaildirJob, UniqueNames, deliver_batch
 from notqmail.deliver.worker_link import CRASHED, OUTPUT_MAX, Job
 from notqmail.unix.durable import Disk
@@ -117,10 +117,10 @@ class Worker:
                 batch.append((job, message_fd, maildir))
                 keep = True
             elif plan is not None and not plan.steps:
-                self._finish(job.slot, 0, local.DID_NOTHING)
+                self._finish(job.slot, 0, local_plan.DID_NOTHING)
             else:
                 self._fork(job, message_fd, plan)
-        except local.Stopped as stopped:
+        except local_plan.Stopped as stopped:
             self._finish(job.slot, stopped.code, stopped.text + b"\n" if stopped.text else b"")
         except Exception as error:  # noqa: BLE001 - one job's surprise must not cost the others theirs
             self._finish(job.slot, TEMPORARY, f"qmail-local: {type(error).__name__}\n".encode())
@@ -128,11 +128,13 @@ class Worker:
             if not keep:
                 os.close(message_fd)
 
-    def _resolve(self, job: Job, message_fd: int) -> local.Plan:
-        return local.resolve(self._request(job), message_fd)
+    def _resolve(self, job: Job, message_fd: int) -> local_plan.Plan:
+        return local_plan.resolve(self._request(job), message_fd)
 
-    def _request(self, job: Job) -> local.Request:
-        return local.Request(job.user, job.home, job.local, job.dash, job.ext, job.domain, job.sender, self._default)
+    def _request(self, job: Job) -> local_plan.Request:
+        return local_plan.Request(
+            job.user, job.home, job.local, job.dash, job.ext, job.domain, job.sender, self._default
+        )
 
     def _deliver(self, batch: "list[tuple[Job, int, MaildirJob]]") -> None:
         try:
@@ -142,13 +144,13 @@ class Worker:
                 os.close(message_fd)
         for (job, _, _), failure in zip(batch, failures, strict=True):
             if failure is None:
-                self._finish(job.slot, 0, local.DID_ONE_FILE)
+                self._finish(job.slot, 0, local_plan.DID_ONE_FILE)
             else:
                 self._finish(job.slot, TEMPORARY, failure + b"\n")
 
     # -- children ---------------------------------------------------------------------------------------------------
 
-    def _fork(self, job: Job, message_fd: int, plan: local.Plan | None) -> None:
+    def _fork(self, job: Job, message_fd: int, plan: local_plan.Plan | None) -> None:
         try:
             reader, writer = os.pipe()
         except OSError:
@@ -168,7 +170,7 @@ class Worker:
         self._children[reader] = Child(job.slot, pid, reader)
         self._poll.register(reader, select.POLLIN)
 
-    def _be_child(self, job: Job, message_fd: int, writer: int, plan: local.Plan | None) -> None:
+    def _be_child(self, job: Job, message_fd: int, writer: int, plan: local_plan.Plan | None) -> None:
         """In the child: never returns."""
         code = TEMPORARY
         try:
@@ -183,7 +185,7 @@ class Worker:
                 plan.message.descriptor = 0
                 write_all(1, local.perform(plan, self._tools))
                 code = 0
-        except local.Stopped as stopped:
+        except local_plan.Stopped as stopped:
             code = stopped.code
             if stopped.text:
                 write_all(2, stopped.text + b"\n")

@@ -6,7 +6,7 @@ What the reader does lives in `Session`; nothing is removed or moved before QUIT
 from notqmail.fetch import maildir
 from notqmail.unix.peer import Gone, Peer, Silent
 from notqmail.wire import pop3
-from notqmail.wire.command_lines import OVERLONG, CommandReader
+from notqmail.wire.command_lines import OVERLONG, CommandLines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def serve(disk: "Disk", clock: "Clock", peer: Peer) -> None:
             peer.write(pop3.refused(b"unable to scan $HOME/Maildir"))
             return
         peer.write(pop3.ok())
-        reader = CommandReader()
+        reader = CommandLines()
         while not session.ended and clock.steady_s() < end_s:
             command = reader.next_command()
             if command is None:

@@ -37,11 +37,16 @@ class ConnectionLimits:
     def admit(self, address: str) -> bool:
         """Counts one more connection, unless that is one too many. What was admitted must be `leave`d."""
         here = self._by_address.get(address, 0)
-        if self.count >= self._all_max or here >= self._each_max:
+        if self.is_full or here >= self._each_max:
             return False
         self._by_address[address] = here + 1
         self.count += 1
         return True
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nobody more is admitted, from wherever."""
+        return self.count >= self._all_max
 
     def leave(self, address: str) -> None:
         """One admitted connection from there has ended."""

@@ -3,8 +3,8 @@
 import os
 import sys
 
-from notqmail.deliver import local
-from notqmail.deliver.local import USAGE
+from notqmail.deliver.local import Tools, perform
+from notqmail.deliver.local_plan import MISUSE, USAGE, Request, Stopped, describe, resolve
 from notqmail.unix.clock import Clock
 from notqmail.unix.durable import Disk
 from notqmail.unix.home import home_directory
@@ -26,23 +26,23 @@ def main() -> int:
         for letter, _ in options:
             dry_run = letter == b"n"
         if len(options.rest) != 8:
-            raise local.Stopped(PERMANENT, local.MISUSE)
-        plan = local.resolve(local.Request(*options.rest), 0, dry_run=dry_run)
+            raise Stopped(PERMANENT, MISUSE)
+        plan = resolve(Request(*options.rest), 0, dry_run=dry_run)
         if plan.warning:
             write_all(2, plan.warning + b"\n")
         if dry_run:
-            text, failure = local.describe(plan)
+            text, failure = describe(plan)
             write_all(1, text)
             if failure:
-                raise local.Stopped(TEMPORARY, failure)
+                raise Stopped(TEMPORARY, failure)
         else:
-            tools = local.Tools(home_directory(os.environb), os.environb, Disk(), Clock())
-            write_all(1, local.perform(plan, tools))
+            tools = Tools(home_directory(os.environb), os.environb, Disk(), Clock())
+            write_all(1, perform(plan, tools))
     except BadOption as bad:
         complain(f"qmail-local: {bad}")
-        write_all(2, local.MISUSE + b"\n")
+        write_all(2, MISUSE + b"\n")
         return PERMANENT
-    except local.Stopped as stopped:
+    except Stopped as stopped:
         if stopped.text:
             write_all(2, stopped.text + b"\n")
         return stopped.code

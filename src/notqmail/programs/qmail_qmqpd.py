@@ -1,12 +1,9 @@
 """qmail-qmqpd(8): a QMQP client on descriptors 0 and 1, or, with --listen, many of them on ports of our own."""
 
-import os
 import sys
 
 from notqmail.receive import qmqpd_faces
-from notqmail.receive.faces import LISTEN_USAGE, choose
-from notqmail.unix.clock import Clock
-from notqmail.unix.home import home_directory
+from notqmail.receive.faces import LISTEN_USAGE, show
 from notqmail.unix.mains import run
 
 USAGE = LISTEN_USAGE.format("qmail-qmqpd")
@@ -17,12 +14,7 @@ def main() -> int:
     if sys.argv[1:] == ["--help"]:
         sys.stdout.write(USAGE)
         return 0
-    home, clock = home_directory(os.environb), Clock()
-    return choose(
-        "qmail-qmqpd", sys.argv[1:],
-        once=lambda: qmqpd_faces.once(home, os.environb, clock),
-        listen=lambda options: qmqpd_faces.listen(home, os.environb, clock, options),
-    )  # fmt: skip
+    return show("qmail-qmqpd", sys.argv[1:], once=qmqpd_faces.once, listen=qmqpd_faces.listen)
 
 
 def start() -> None:

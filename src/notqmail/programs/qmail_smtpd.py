@@ -1,38 +1,38 @@
 """qmail-smtpd(8): an SMTP client on descriptors 0 and 1, or, with --listen, many of them on ports of our own."""
 
-import os
 import sys
 
-from notqmail.unix.clock import Clock
-from notqmail.unix.home import home_directory
-from notqmail.unix.mains import PERMANENT, complain, run
+from notqmail.receive.faces import LISTEN_USAGE, show
+from notqmail.unix.mains import run
 
-USAGE = """usage: qmail-smtpd    one client on descriptors 0 and 1
-       qmail-smtpd --listen ADDRESS:PORT [--listen ...] [--rules FILE.cdb] [--limit N]
-                   [--limit-per-address N] [--backlog N] [--memory MB] [--user NAME]
-"""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from notqmail.receive.listen_options import ListenOptions
+    from notqmail.unix.clock import Clock
+
+USAGE = LISTEN_USAGE.format("qmail-smtpd")
 
 
 def main() -> int:
-    """Arguments that do not begin with `--` are ignored, as they always were (AUTH patches take some)."""
-    home = home_directory(os.environb)
-    arguments = sys.argv[1:]
-    if not arguments or not arguments[0].startswith("--"):
-        from notqmail.receive import smtpd_once
-
-        return smtpd_once.run(home, os.environb, Clock())
-    if arguments == ["--help"]:
+    """Both faces have the same session; neither imports what only the other one needs."""
+    if sys.argv[1:] == ["--help"]:
         sys.stdout.write(USAGE)
         return 0
-    from notqmail.receive import smtpd_listen
-    from notqmail.receive.listen_options import BadOptions, listen_options
+    return show("qmail-smtpd", sys.argv[1:], once=_once, listen=_listen)
 
-    try:
-        options = listen_options(arguments)
-    except BadOptions as error:
-        complain(f"qmail-smtpd: usage: {error}")
-        return PERMANENT
-    return smtpd_listen.run(home, os.environb, Clock(), options)
+
+def _once(home: bytes, environ: "Mapping[bytes, bytes]", clock: "Clock") -> int:
+    from notqmail.receive import smtpd_once
+
+    return smtpd_once.run(home, environ, clock)
+
+
+def _listen(home: bytes, environ: "Mapping[bytes, bytes]", clock: "Clock", options: "ListenOptions") -> int:
+    from notqmail.receive import smtpd_listen
+
+    return smtpd_listen.run(home, environ, clock, options)
 
 
 def start() -> None:

@@ -88,7 +88,7 @@ class Journal:
             return
         data = encode_group(self._lines)
         if self._size > JOURNAL_MAX:
-            self._put_aside()
+            self._turn_over()
         if self.directory == ENDED:  # with one writer, who will write these lines again, half of them must not stay
             self._disk.append_whole(self.path, data)
         else:
@@ -115,31 +115,35 @@ class Journal:
         """Drops what waits: the events did not happen after all."""
         self._lines.clear()
 
-    def _put_aside(self) -> None:
-        """Gives the file a number, durably, before its name is given to a new one: either finds it after a power cut.
-
-        Two writers may come here at once: what one has begun the other leaves alone, or ends it if that one has died.
+    def _turn_over(self) -> None:
+        """Puts a full journal aside. Two writers may come here at once, and none may take the name from a file that the
+        other one has just begun: hence the file's lock.
         """
         state = self._disk.state(self.path)
-        if state is None or state.size <= JOURNAL_MAX:
-            self._size = state.size if state is not None else 0  # another writer has done it
-            return
+        if state is not None and state.size > JOURNAL_MAX:
+            current = self._disk.open_shared(self.path)
+            try:
+                current.lock()
+                if current.has_its_name():
+                    self._put_aside()
+            finally:
+                current.close()
+            state = self._disk.state(self.path)
+        self._size = state.size if state is not None else 0
+        # Once: from here on only the new file's content is synced with what it tells of, not its name.
+        self._names_to_sync = [self.path, self.directory]
+
+    def _put_aside(self) -> None:
+        """Gives the file a number, durably, before its name is given to a new one: either finds it after a power cut.
+        Whoever dies here leaves what the next one ends.
+        """
         newest = max(journal_numbers(self._disk, self.directory), default=0)
         aside = self.directory + b"/%d" % newest
         if not self._is_one_file(aside, self.path):
             aside = self.directory + b"/%d" % (max(newest, summed_through(self._disk, self.directory)) + 1)
-            try:
-                self._disk.link(self.path, aside)
-            except FileExistsError:
-                return
-        elif state.size <= JOURNAL_MAX + JOURNAL_MAX // 16:
-            return
+            self._disk.link(self.path, aside)
         self._disk.sync([aside, self.directory])
-        if self._is_one_file(aside, self.path):
-            self._disk.discard(self.path)
-        self._size = 0
-        # Once: from here on only the new file's content is synced with what it tells of, not its name.
-        self._names_to_sync = [self.path, self.directory]
+        self._disk.discard(self.path)
 
     def _is_one_file(self, one: bytes, other: bytes) -> bool:
         states = self._disk.state(one), self._disk.state(other)
@@ -250,7 +254,8 @@ def group_lines(chunks: "Iterable[bytes]", name: bytes, *, must_be_whole: bool =
             rest = groups.pop()
         for group in groups:
             begins, place = place, place + len(group) + 2
-            text, _, last = group.strip(b"\n").rpartition(b"\n")
+            # ext4 may have the new size of a file and not yet what was added to it: then these are NULs.
+            text, _, last = group.strip(b"\n\0").rpartition(b"\n")
             if not last:
                 continue
             count += 1

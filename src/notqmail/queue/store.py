@@ -205,8 +205,8 @@ class QueueStore:
         return state is not None
 
     def bounce_chunks(self, number: int) -> "Iterator[bytes]":
-        """The failure texts."""
-        return self._disk.read_chunks(b"bounce/%d" % number)
+        """The failure texts. NULs in their place are from a power cut, which leaves a size without the text for it."""
+        return (chunk.replace(b"\0", b"") for chunk in self._disk.read_chunks(b"bounce/%d" % number))
 
     def message_chunks(self, number: int) -> "Iterator[bytes]":
         """The message."""

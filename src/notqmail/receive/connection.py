@@ -58,7 +58,8 @@ class Client(asyncio.Protocol):
             return
         self._address = address = peer[0]
         if not server.limits.admit(address):
-            self._refuse(server.service.busy, "too many connections")
+            whose = "" if server.limits.is_full else " from this address"
+            self._refuse(server.service.busy, f"too many connections{whose}")
             return
         self._admitted = True
         self._environ = environ = {

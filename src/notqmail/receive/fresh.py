@@ -8,7 +8,6 @@ system's clock and look the same. For files that do not exist the directory is l
 
 import os
 
-from notqmail.control.smtpd_settings import FILES, smtpd_settings
 from notqmail.policy.relay import check_more_hosts
 from notqmail.unix import tcprules
 from notqmail.unix.controls import control_reader
@@ -48,13 +47,13 @@ def is_settled(looks: "Sequence[tuple[int, int, int, int] | None]", now_us: int)
 
 
 class FreshSettings:
-    """The settings of qmail-smtpd, or what `read_settings` makes of the control files `names`, as they are now."""
+    """What `read_settings` makes of the control files `names`, as they are now."""
 
     __slots__ = ("_all_paths", "_clock", "_directory", "_home", "_known", "_looks", "_paths", "_read_settings")
 
     def __init__(
-        self, home: bytes, clock: "Clock", names: "Sequence[str]" = FILES,
-        read_settings: "Callable[[ReadControl], SmtpdSettings]" = smtpd_settings,
+        self, home: bytes, clock: "Clock", names: "Sequence[str]",
+        read_settings: "Callable[[ReadControl], SmtpdSettings]",
     ) -> None:  # fmt: skip
         self._home, self._clock, self._read_settings = home, clock, read_settings
         directory = os.path.join(home, b"control")

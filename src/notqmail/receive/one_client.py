@@ -7,6 +7,9 @@ from notqmail.unix.peer import Gone, Peer, Silent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from notqmail.queue.client import ProgramSubmission, SocketSubmission
     from notqmail.receive.service import Session
     from notqmail.unix.clock import Clock
 
@@ -38,3 +41,14 @@ def converse(
         session.vanish()
         return silent_code
     return silent_code if session.exit_code is None else session.exit_code
+
+
+def sink_opener(home: bytes, environ: "Mapping[bytes, bytes]") -> "Callable[[], ProgramSubmission | SocketSubmission]":
+    """How the session opens the way to the queue for a message; the call raises OSError."""
+
+    def open_sink() -> "ProgramSubmission | SocketSubmission":
+        from notqmail.queue.client import open_submission  # here, for many sessions bring no message
+
+        return open_submission(home, environ)
+
+    return open_sink

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from notqmail.policy.limits import EnvelopeBytes
-    from notqmail.queue.client import ProgramSubmission, SocketSubmission
     from notqmail.receive.listen_options import ListenOptions
     from notqmail.receive.service import OpenSink, Service
     from notqmail.unix.clock import Clock
@@ -26,15 +25,10 @@ def once(home: bytes, environ: "Mapping[bytes, bytes]", clock: "Clock", read_fd:
     except OSError:
         return UNABLE
 
-    def open_sink() -> "ProgramSubmission | SocketSubmission":
-        from notqmail.queue.client import open_submission
-
-        return open_submission(home, environ)
-
+    session = Session(environ, World(clock, one_client.sink_opener(home, environ)))
     client = Peer(read_fd, write_fd, SESSION_MAX_S)
     return one_client.converse(
-        Session(environ, World(clock, open_sink)), clock, client,
-        session_max_s=SESSION_MAX_S, gone_code=DONE, silent_code=UNABLE,
+        session, clock, client, session_max_s=SESSION_MAX_S, gone_code=DONE, silent_code=UNABLE
     )  # fmt: skip
 
 

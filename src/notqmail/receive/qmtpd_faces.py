@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from notqmail.policy.limits import EnvelopeBytes
-    from notqmail.queue.client import ProgramSubmission, SocketSubmission
     from notqmail.receive.listen_options import ListenOptions
     from notqmail.receive.service import OpenSink, Service
     from notqmail.unix.clock import Clock
@@ -30,12 +29,7 @@ def once(home: bytes, environ: "Mapping[bytes, bytes]", clock: "Clock", read_fd:
     except (OSError, Unreadable):
         return UNABLE
 
-    def open_sink() -> "ProgramSubmission | SocketSubmission":
-        from notqmail.queue.client import open_submission  # here, for many sessions bring no message
-
-        return open_submission(home, environ)
-
-    session = Session(settings, environ, World(clock, open_sink), more_hosts(home))
+    session = Session(settings, environ, World(clock, one_client.sink_opener(home, environ)), more_hosts(home))
     client = Peer(read_fd, write_fd, SESSION_MAX_S)
     return one_client.converse(
         session, clock, client, session_max_s=SESSION_MAX_S, gone_code=DONE, silent_code=UNABLE

@@ -1,54 +1,30 @@
-"""Who is connected to the queue's writer, and whose large messages wait for their turn (docs/adr/0011).
+"""The large messages that wait for their turn with the queue's writer (docs/adr/0011).
 
 Only the mail system's own accounts wait here, each connection with one message; so there are no more entries, and no
 more descriptors of theirs, than connections. Strangers are refused instead (queue_copies.py).
 """
 
 import os
-import socket
 import stat
-import struct
 
-from notqmail.wire.qmqp import INLINE_MAX, PackageReader
+from notqmail.wire.qmqp import INLINE_MAX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from notqmail.receive.enqueue import Request
+    from notqmail.receive.queue_callers import Caller
 
-PACKAGE_MAX = 16_777_216  # bytes in one frame: a small message and some 400,000 recipients
 JOIN_MAX = 1_048_576  # bytes of a message in a file that the writer itself copies, for an account of ours
 COMMIT_FILES_MAX = 8_388_608  # bytes of such messages between two syncs: what a small message may have to wait for
-_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
-
-
-class Client:
-    """A connection: whose it is, what it has sent, what it has not read yet, its large message under way."""
-
-    __slots__ = ("descriptors", "large", "out", "pid", "reader", "resident", "socket", "uid")
-
-    def __init__(self, connection: socket.socket) -> None:
-        self.socket = connection
-        raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        self.pid, self.uid, _ = _CREDENTIALS.unpack(raw)
-        self.reader = PackageReader(limit=PACKAGE_MAX)
-        self.resident = False
-        self.descriptors: list[int] = []
-        self.large: Large | None = None
-        self.out = b""
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether the connection has been given up."""
-        return self.socket.fileno() < 0
 
 
 class Large:
     """A message of `length` bytes in the file of `descriptor`, which is -1 once nobody here needs it."""
 
-    __slots__ = ("client", "descriptor", "length", "request")
+    __slots__ = ("caller", "descriptor", "length", "request")
 
-    def __init__(self, client: Client, request: "Request", descriptor: int, length: int) -> None:
-        self.client, self.request, self.descriptor, self.length = client, request, descriptor, length
+    def __init__(self, caller: "Caller", request: "Request", descriptor: int, length: int) -> None:
+        self.caller, self.request, self.descriptor, self.length = caller, request, descriptor, length
 
     def may_join(self, ours: "set[int]") -> bool:
         """Whether the writer may read it itself: it is short, and an unnamed file of an account of ours, so that
@@ -87,7 +63,7 @@ class Line:
         return taken
 
     def forget(self, large: Large) -> None:
-        """Its client is gone, or its turn has come."""
+        """Its caller is gone, or its turn has come."""
         for waiting in (self.joining, self.copying):
             if large in waiting:
                 waiting.remove(large)

@@ -10,8 +10,8 @@ from notqmail.queue.client import socket_path
 from notqmail.queue.layout import queue_directory
 from notqmail.receive.queue_serve import QueueServer
 from notqmail.unix.accounts import MissingAccount, accounts_for, become
-from notqmail.unix.clock import Clock
 from notqmail.unix.bulk_sync import load_bulk_sync
+from notqmail.unix.clock import Clock
 from notqmail.unix.durable import Disk
 from notqmail.unix.mains import PERMANENT, TEMPORARY, complain
 from notqmail.unix.memory import RESIDENT_BYTES, limit_memory

@@ -4,12 +4,12 @@ It does for a connection what tcpserver does for a one-shot program: limits, rul
 """
 
 import asyncio
-import resource
 
 from notqmail.policy.limits import ConnectionLimits, EnvelopeBytes
 from notqmail.receive.fresh import FreshRules
 from notqmail.receive.to_queue import QueueDoor
 from notqmail.unix.mains import complain
+from notqmail.unix.open_files import allow_many_open_files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Server:
     ) -> None:  # fmt: skip
         self.service = service
         self.rules = None if options.rules is None else FreshRules(options.rules, clock)
-        self.limits = ConnectionLimits(min(options.limit, _most_connections()), options.limit_per_address)
+        self.limits = ConnectionLimits(self._most_connections(options.limit), options.limit_per_address)
         self.envelopes = EnvelopeBytes()
         self.door = QueueDoor(home)
         self.environ = {**environ, b"PROTO": b"TCP"}
@@ -98,18 +98,14 @@ class Server:
                 self.log(f"{len(self.clients)} connections did not end in time")
         self.door.close()
 
+    def _most_connections(self, wanted: int) -> int:
+        """Each may have a spool file besides its socket."""
+        files = allow_many_open_files()
+        most = max(1, (files - _OTHER_DESCRIPTORS) // 2)
+        if most < wanted:
+            self.log(f"at most {most} connections, not {wanted}: no more than {files} files may be open")
+        return min(most, wanted)
+
     def log(self, text: str) -> None:
         """One line on descriptor 2."""
         complain(f"{self.service.name}: {text}")
-
-
-def _most_connections() -> int:
-    """Raises our soft limit of descriptors to the hard one; half of them for connections, half for spool files."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            soft = hard
-        except (OSError, ValueError):
-            pass  # then the soft limit is what we have
-    return max(1, (soft - _OTHER_DESCRIPTORS) // 2) if soft != resource.RLIM_INFINITY else 1_000_000

@@ -25,7 +25,7 @@ from notqmail.policy.senders import is_bad_sender
 from notqmail.receive.own_literal import without_own_literal
 from notqmail.unix.cdb import Damaged
 from notqmail.wire import smtp_server as wire
-from notqmail.wire.command_lines import OVERLONG, CommandReader
+from notqmail.wire.command_lines import OVERLONG, CommandLines
 from notqmail.wire.dot import BareNewline, DotDecoder
 
 TYPE_CHECKING = False
@@ -99,7 +99,7 @@ class Session:
         self._remote_host = get(b"TCPREMOTEHOST", b"unknown")
         self._remote_info = get(b"TCPREMOTEINFO")
         self._local_host = get(b"TCPLOCALHOST", get(b"TCPLOCALIP", b"unknown"))
-        self._commands = CommandReader()
+        self._commands = CommandLines()
         self._out: list[bytes] = []
         self._enhanced = False  # whether EHLO was said last
         self._helo: bytes | None = None

@@ -4,6 +4,7 @@ What is peculiar to SMTP: the control files, as they are at the moment of a conn
 `receive.listen`.
 """
 
+from notqmail.control.smtpd_settings import FILES, smtpd_settings
 from notqmail.policy.limits import SESSION_MAX_S
 from notqmail.policy.relay import more_hosts
 from notqmail.receive import listen
@@ -30,7 +31,7 @@ def run(home: bytes, environ: "Mapping[bytes, bytes]", clock: "Clock", options: 
 
 def smtp_service(home: bytes, clock: "Clock") -> Service:
     """SMTP as `receive.listen` serves it."""
-    settings, knows_host = FreshSettings(home, clock), more_hosts(home)
+    settings, knows_host = FreshSettings(home, clock, FILES, smtpd_settings), more_hosts(home)
 
     def open_session(
         environ: "Mapping[bytes, bytes]", open_sink: "OpenSink", envelopes: "EnvelopeBytes"

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from notqmail.control.smtpd_settings import SmtpdSettings
-    from notqmail.receive.smtpd import Sink
     from notqmail.unix.clock import Clock
 
 
@@ -52,14 +51,9 @@ def _refuse(write_fd: int) -> int:
 
 
 def _world(home: bytes, environ: "Mapping[bytes, bytes]", clock: "Clock") -> World:
-    def open_sink() -> "Sink":
-        from notqmail.queue.client import open_submission  # here, for many sessions bring no message
-
-        return open_submission(home, environ)
-
     def addresses() -> frozenset[bytes]:
         from notqmail.unix.own_addresses import own_addresses
 
         return own_addresses()
 
-    return World(clock, open_sink, more_hosts(home), addresses)
+    return World(clock, one_client.sink_opener(home, environ), more_hosts(home), addresses)

@@ -12,7 +12,7 @@ from notqmail.unix.leaving import Leaving
 from notqmail.unix.mains import TEMPORARY
 from notqmail.unix.options import BadOption, Options
 from notqmail.unix.resolver import FOUND, SOFT
-from notqmail.wire.ident import AnswerReader, question
+from notqmail.wire.ident import IdentAnswer, question
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def ask_ident(
         ) as link:
             give_up_s = steady_s() + timeout_s
             link.sendall(question(remote[1], local[1]))
-            reader = AnswerReader()
+            reader = IdentAnswer()
             while (left_s := give_up_s - steady_s()) > 0:
                 link.settimeout(left_s)
                 data = link.recv(1_024)

@@ -27,12 +27,15 @@ class SpawnerLost(Exception):
 
 
 class Attempt:
-    """A delivery that is under way: which recipient of which job, and its number in the log."""
+    """A delivery that is under way: which recipient of which job, and its number in the log. `freed`: its report has
+    come, and set this slot free.
+    """
 
-    __slots__ = ("address", "job", "number", "offset")
+    __slots__ = ("address", "freed", "job", "number", "offset")
 
     def __init__(self, number: int, job: "Job", offset: int, address: bytes) -> None:
         self.number, self.job, self.offset, self.address = number, job, offset, address
+        self.freed: Slot | None = None
 
 
 class Slot:
@@ -71,7 +74,7 @@ class Channel:
         self.alive = True
         self.slots: dict[int, Slot] = {}
         self._free = list(range(concurrency + slow_max))  # a heap
-        self.untold = 0  # slots that have become free, which the log does not say yet
+        self._untold = self._untold_slow = 0  # slots that have become free, which the log does not say yet
         self.unsent = b""
 
     @property
@@ -82,8 +85,21 @@ class Channel:
     @property
     def may_start(self) -> bool:
         """Whether another command can go out now."""
-        counted = len(self.slots) - min(self._slow, self._slow_max)
-        return self.alive and counted < self.concurrency and len(self.unsent) < _UNSENT_MAX
+        ceiling = self.concurrency + min(self._slow, self._slow_max)
+        return self.alive and len(self.slots) < ceiling and len(self.unsent) < _UNSENT_MAX
+
+    def status(self) -> tuple[int, int]:
+        """For the log: slots in use, with those whose end is not told yet, and how many may be in use now, which is
+        `concurrency` and the slow ones that do not count.
+        """
+        slow = min(self._slow + self._untold_slow, self._slow_max)
+        return len(self.slots) + self._untold, self.concurrency + slow
+
+    def told(self, attempt: Attempt) -> None:
+        """The log says from now on that this delivery has ended."""
+        if attempt.freed is not None:
+            self._untold -= 1
+            self._untold_slow -= attempt.freed.is_slow
 
     def look_at_age(self, now_s: int) -> None:
         """Deliveries that have been under way for SLOW_S are slow from now on."""
@@ -135,8 +151,8 @@ class Channel:
             raise SpawnerLost
         return self._reader.receive(data)
 
-    def take(self, place: int, report: Report | None = None) -> "tuple[Attempt, Slot | None] | None":
-        """The delivery that this report is about, and its slot if that is free now; None when nothing was under way
+    def take(self, place: int, report: Report | None = None) -> Attempt | None:
+        """The delivery that this report is about, with its slot if that is free now; None when nothing was under way
         there (a spawner's mistake).
         """
         number, index = slot_and_index(place)
@@ -150,9 +166,12 @@ class Channel:
         slot.answered = slot.answered or (report is not None and report.kind in (SUCCESS, PERMANENT))
         slot.delivered = slot.delivered or (report is not None and report.succeeded)
         if any(slot.attempts):
-            return attempt, None
+            return attempt
         del self.slots[number]
         slot.is_taken = False
         self._slow -= slot.is_slow
         heapq.heappush(self._free, number)
-        return attempt, slot
+        self._untold += 1
+        self._untold_slow += slot.is_slow
+        attempt.freed = slot
+        return attempt

@@ -8,18 +8,19 @@ if TYPE_CHECKING:
 class Job:
     """With its first delivery it has begun: then `retry_s` is when to try again if somebody is left, and `dying` says
     that deferrals are now failures. `goes_alone`: no recipient shares a transaction, for this may be the last try.
+    `in_todo`: it is tried straight from todo, and todo/N is the mark that it is not done (send/todo.py).
     """
 
     __slots__ = (
-        "_data", "_position", "birth_s", "channel", "dying", "goes_alone", "is_at_end", "is_broken", "number",
-        "open", "retry_s", "sender", "undone", "waiting",
+        "_data", "_position", "birth_s", "channel", "dying", "goes_alone", "in_todo", "is_at_end", "is_broken",
+        "number", "open", "retry_s", "sender", "undone", "waiting",
     )  # fmt: skip
 
     def __init__(self, number: int, channel: "Channel", sender: bytes, birth_s: int, records: bytes) -> None:
         self.number, self.channel, self.sender, self.birth_s = number, channel, sender, birth_s
         self._data, self._position = records, 0
         self.retry_s: int | None = None
-        self.dying = self.goes_alone = False
+        self.dying = self.goes_alone = self.in_todo = False
         self.is_at_end = False  # the pass has seen every recipient
         self.is_broken = False  # or came to a record that is neither T nor D, and the message waits
         self.waiting = 0  # recipients seen that have no slot yet

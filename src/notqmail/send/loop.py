@@ -1,15 +1,19 @@
-"""qmail-send's loop: waits for what may happen, then lets the sender, todo and the cleaner do their part, in C's order.
+"""qmail-send's loop: waits for what may happen, then lets the sender, todo and the cleaner do their part.
 
-One turn: signals; commands out; reports in; a batch of todo; deliveries begin; messages end; a bit of cleaning.
-Nothing here decides about mail.
+One turn: signals; reports in; deliveries begin; a bit of todo, and the deliveries that it brings begin; messages end;
+a bit of cleaning. A slot must not stay empty because of the rest: so deliveries come before the work that could wait,
+and whoever does more of that than takes SLICE_S asks (`_is_wanted`) whether a report has come, and stops if so.
+Nobody waits for qmail-clean to remove what has ended. Nothing here decides about mail.
 """
 
+import math
 import os
 import select
 
 from notqmail.queue.layout import CLEANUP_AGE_S
 from notqmail.send.channels import Channel, SpawnerLost
 from notqmail.send.cleaner_link import CleanerLost
+from notqmail.send.endings import Endings
 from notqmail.send.schedule import CLEANUP_S, FOREVER_S, FUZZ_S
 
 TYPE_CHECKING = False
@@ -25,10 +29,8 @@ if TYPE_CHECKING:
     from notqmail.send.todo import Preprocessor
     from notqmail.unix.clock import Clock
 
+SLICE_S = 0.002  # of work that can wait, before a look at the spawners
 _CLEAN_A_TURN = 20  # message files looked at
-_ENDED_MAX = 128  # ended messages that wait for more of them, so that one sync serves many
-_ENDED_WAIT_S = 0.05  # and how long
-_DISK_TROUBLE_S = 10
 
 
 def poll_wait(wakeup_fd: int) -> "Wait":
@@ -40,7 +42,7 @@ def poll_wait(wakeup_fd: int) -> "Wait":
             poll.register(descriptor, select.POLLIN)
         for descriptor in writable:
             poll.register(descriptor, select.POLLOUT)
-        ready = {descriptor for descriptor, _ in poll.poll(int(timeout_s * 1_000))}
+        ready = {descriptor for descriptor, _ in poll.poll(math.ceil(timeout_s * 1_000))}
         if wakeup_fd in ready:
             os.read(wakeup_fd, 4_096)
         return ready
@@ -82,18 +84,22 @@ class Loop:
         writer_is_lost: "Callable[[], bool]" = lambda: False,
     ) -> None:  # fmt: skip
         self._store, self._log, self._clock, self._sender = store, log, clock, sender
-        self._preprocessor, self._cleaner, self._trigger = preprocessor, cleaner, trigger
+        self._preprocessor, self._trigger = preprocessor, trigger
         self._flags, self._reread, self._wait_for = flags, reread, wait
         self._writer_is_lost = writer_is_lost
         self._walk: Iterator[int] | None = None
         self._next_walk_s = 0
-        self._finish_after_s = 0  # after trouble with the disk: not before
+        self._endings = Endings(store, log, clock, sender, cleaner)
+        self._looked_at_s = 0.0  # by the steady clock: when the spawners were last looked at
 
     def run(self) -> None:
         """Until TERM (or a lost child) and no delivery is under way."""
         while not (self._sender.exiting and self._sender.may_exit()):
             self.turn()
-        self._finish_ended()
+        try:
+            self._endings.finish_all(self._wait_for)
+        except CleanerLost:
+            self._lost_cleaner()
         self._sender.save_schedule()
         self._sender.books.close()
         self._log.line(b"status: exiting")
@@ -106,25 +112,39 @@ class Loop:
         timeout_s = self._timeout_s(self._clock.now_s())
         ready = self._wait(timeout_s)
         now_s = self._clock.now_s()
+        self._looked_at_s = self._clock.steady_s()
         for channel in self._sender.channels.values():
             self._exchange(channel, now_s, readable=channel.reports_fd in ready)
         if self._trigger.descriptor in ready:
             self._preprocessor.pull()
-        if not self._sender.exiting:
-            self._preprocess(now_s)
         self._sender.start_deliveries(now_s)
         self._sender.books.flush()  # before the spawners hear of it: a delivery is never without its line
-        for channel in self._sender.channels.values():
-            self._exchange(channel, now_s, readable=False)
-        self._sender.end_messages(now_s)
+        self._push(now_s)
+        if not self._sender.exiting and self._preprocess(now_s):
+            self._sender.start_deliveries(now_s)
+            self._sender.books.flush()
+            self._push(now_s)
+        self._sender.end_messages(now_s, self._is_wanted)
         if not self._sender.exiting:
             self._clean(now_s)
-        quiet = timeout_s > 0 and not ready
-        if (quiet or self._ended() >= _ENDED_MAX) and now_s >= self._finish_after_s:
-            self._finish_ended()
+        try:
+            self._endings.turn(now_s, ready, quiet=timeout_s > 0 and not ready)
+        except CleanerLost:
+            self._lost_cleaner()
 
-    def _ended(self) -> int:
-        return len(self._sender.ended) + len(self._sender.ended_in_todo)
+    def _is_wanted(self) -> bool:
+        """Whether what can wait has taken its time, and a report has come meanwhile."""
+        if self._clock.steady_s() < self._looked_at_s + SLICE_S:
+            return False
+        reports = [channel.reports_fd for channel in self._sender.channels.values() if channel.alive]
+        if self._wait_for(reports, [], 0):
+            return True
+        self._looked_at_s = self._clock.steady_s()
+        return False
+
+    def _push(self, now_s: int) -> None:
+        for channel in self._sender.channels.values():
+            self._exchange(channel, now_s, readable=False)
 
     def _obey_flags(self) -> None:
         if self._flags.run:
@@ -147,23 +167,22 @@ class Loop:
             return 0 if self._sender.may_exit() else FOREVER_S  # then only a report matters
         if self._preprocessor.looking or self._walk is not None:
             return 0
-        due_s = [now_s + FOREVER_S, self._preprocessor.next_look_s(len(self._sender.in_todo)), self._next_walk_s]
+        due_s = [now_s + FOREVER_S, self._preprocessor.next_look_s(), self._next_walk_s]
         next_due_s = self._sender.next_due_s()
         if next_due_s is not None:
             due_s.append(next_due_s)
         wait_s = min(due_s) - now_s
         if wait_s <= 0:
             return 0
-        if not self._ended():
-            return wait_s + FUZZ_S
-        trouble_s = self._finish_after_s - now_s
-        return min(wait_s, trouble_s) + FUZZ_S if trouble_s > 0 else _ENDED_WAIT_S
+        pause_s = self._preprocessor.pause_s(self._sender.untried, self._clock.steady_s())
+        return min(wait_s + FUZZ_S, pause_s, self._endings.wait_s(now_s))
 
     def _wait(self, timeout_s: float) -> set[int]:
         living = [channel for channel in self._sender.channels.values() if channel.alive]
         readable = [channel.reports_fd for channel in living]
         if self._trigger.descriptor >= 0 and not self._preprocessor.pulled:
             readable.append(self._trigger.descriptor)
+        readable += self._endings.waits_for
         return self._wait_for(readable, [channel.commands_fd for channel in living if channel.unsent], timeout_s)
 
     def _exchange(self, channel: Channel, now_s: int, *, readable: bool) -> None:
@@ -180,38 +199,21 @@ class Loop:
             self._sender.exiting = True
             self._log.alert(b"oh no! lost spawn connection! dying...")
 
-    def _preprocess(self, now_s: int) -> None:
+    def _preprocess(self, now_s: int) -> bool:
+        """Whether there is new mail."""
         try:
-            self._sender.add(self._preprocessor.turn(self._sender.in_todo, now_s))
+            sender = self._sender
+            new = self._preprocessor.turn(
+                sender.in_todo, now_s, self._clock.steady_s(), untried=sender.untried, is_wanted=self._is_wanted
+            )
         except CleanerLost:
             self._lost_cleaner()
         except OSError:
             self._log.warning(b"trouble writing to the queue, will look into todo again")
-
-    def _finish_ended(self) -> None:
-        """Names first, and durably; then the message files. What fails here is collected after 36 hours."""
-        if not self._ended():
-            return
-        sender = self._sender
-        try:
-            in_todo, sender.ended_in_todo = sender.ended_in_todo, []
-            removed = self._cleaner.remove([b"todo/%d" % number for number in in_todo])
-            sender.removed_from_todo(dict(zip(in_todo, removed, strict=True)), self._clock.now_s())
-            self._complain_of(b"todo", in_todo, removed)
-            self._sender.books.flush()
-            self._store.keep_ended(sender.ended)
-            ended, sender.ended = sender.ended, []
-            self._complain_of(b"foop", ended, self._cleaner.remove([b"foop/%d" % number for number in ended]))
-        except CleanerLost:
-            self._lost_cleaner()
-        except OSError:
-            self._log.warning(b"trouble syncing the queue; finished messages stay for now")
-            self._finish_after_s = self._clock.now_s() + _DISK_TROUBLE_S
-
-    def _complain_of(self, command: bytes, numbers: list[int], removed: list[bool]) -> None:
-        for number, gone in zip(numbers, removed, strict=True):
-            if not gone:
-                self._log.warning(b"qmail-clean unable to clean up %b/%d" % (command, number))
+        else:
+            self._sender.add(new)
+            return bool(new)
+        return False
 
     def _lost_cleaner(self) -> None:
         if not self._sender.exiting:
@@ -242,8 +244,10 @@ class Loop:
 
     def _collect(self, number: int, now_s: int) -> None:
         state = self._store.message_state(number)
-        if state is None or now_s <= state.accessed_s + CLEANUP_AGE_S or number in self._sender.ended:
+        if state is None or now_s <= state.accessed_s + CLEANUP_AGE_S:
             return
+        if self._endings.has(number):
+            return  # it goes already; asked for twice, the second would be another message's
         if not self._store.is_known(number):
             self._store.forget_leftovers(number)
             self._sender.ended.append(number)  # its file goes after the next sync, like every other

@@ -24,8 +24,8 @@ from notqmail.send.loop import Flags, Loop, Trigger, poll_wait
 from notqmail.send.sender import Sender
 from notqmail.send.start import WRITER_VARIABLE
 from notqmail.send.todo import Preprocessor
-from notqmail.unix.controls import Unreadable, control_reader
 from notqmail.unix.bulk_sync import load_bulk_sync
+from notqmail.unix.controls import Unreadable, control_reader
 from notqmail.unix.durable import Disk
 from notqmail.unix.mains import TEMPORARY, complain
 from notqmail.wire.spawn_link import ReportReader

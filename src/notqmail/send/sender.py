@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from notqmail.queue.store import QueueStore
     from notqmail.send.bounces import Bouncer
-    from notqmail.send.channels import Slot
     from notqmail.send.destinations import Batch
     from notqmail.send.log import Log
     from notqmail.send.todo import Preprocessor, Routed
@@ -49,13 +48,21 @@ class Sender:
         self.passes = {channel.name: self._passes_of(channel) for channel in self.channels.values()}
         self._unfinished: dict[int, int] = {}  # message number -> bits of the channels that still have somebody
         self._fresh: dict[int, Routed] = {}  # not yet tried: what is known without reading files
-        self.in_todo: dict[int, Routed] = {}  # tried, or to be tried, straight from todo
+        self.in_todo: dict[int, Routed] = {}  # tried, or to be tried, straight from todo (Job.in_todo)
+        self._tried_in_todo = 0  # so many of these have been started, and may have ended
         self._done: list[tuple[int, int]] = []  # (due, number): both channels finished, to be ended
+        self._done_in_todo: list[int] = []  # the same, for which nothing is to be done but that they go
         self.ended: list[int] = []  # their files may go after QueueStore.keep_ended
         self.ended_in_todo: list[int] = []  # the same, once todo/N is gone
         self._stuck: list[tuple[int, int]] = []  # (due, number): todo/N did not go; to be tried again
+        self._unsaved: set[tuple[bytes, int]] = set()  # (channel, number): the disk does not say when it is due
         self._last_delivery = 0
         self.exiting = False
+
+    @property
+    def untried(self) -> int:
+        """How many of `in_todo` wait for their try."""
+        return len(self.in_todo) - self._tried_in_todo
 
     # ── messages come ───────────────────────────────────────────────────────────────────────────────────
 
@@ -112,12 +119,13 @@ class Sender:
 
     def _open_job(self, channel: Channel, number: int, now_s: int) -> Job | None:
         fresh = self._fresh.pop(number, None)
+        direct = self.in_todo.get(number)
         try:
             birth_s, sender = (
                 (fresh.birth_s, fresh.sender) if fresh is not None else self._store.birth_and_sender(number)
             )
-            if number in self.in_todo:
-                records = b"T%b\0" % self.in_todo[number].recipients[channel.name][0]
+            if direct is not None:
+                records = b"T%b\0" % direct.recipients[channel.name][0]
             else:
                 records = self._store.recipients(number, channel.name)
         except (OSError, BadRecord):
@@ -125,6 +133,7 @@ class Sender:
             self.passes[channel.name].schedule(now_s + TROUBLE_S, number)
             return None
         job = Job(number, channel, sender, birth_s, records)
+        job.in_todo = direct is not None
         job.goes_alone = is_dying(birth_s, now_s, self._lifetime_s)
         return job
 
@@ -146,6 +155,7 @@ class Sender:
                 b"starting delivery %d: msg %d to %b %b"
                 % (self._last_delivery, job.number, channel.name, safe(address))
             )
+        self._tried_in_todo += job.in_todo
         job.open += len(attempts)
         channel.start(attempts, batch.destination, now_s)
         self.log_status()
@@ -155,24 +165,19 @@ class Sender:
     def take_reports(self, channel: Channel, reports: "list[tuple[int, Report | None]]", now_s: int) -> None:
         """Deliveries have ended. Failure texts are durable before any recipient is marked done."""
         ended: list[tuple[Attempt, Report | None]] = []
-        freed: dict[Attempt, Slot] = {}
         for place, report in reports:
-            taken = channel.take(place, report)
-            if taken is None:
+            attempt = channel.take(place, report)
+            if attempt is None:
                 self._log.warning(b"internal error: delivery report out of range")
                 continue
-            attempt, slot = taken
-            if slot is not None:
-                freed[attempt] = slot
-                if slot.destination is not None:
-                    self.passes[channel.name].destinations.ended(
-                        slot.destination, answered=slot.answered, delivered=slot.delivered,
-                        several=len(slot.attempts) > 1,
-                    )  # fmt: skip
+            slot = attempt.freed
+            if slot is not None and slot.destination is not None:
+                self.passes[channel.name].destinations.ended(
+                    slot.destination, answered=slot.answered, delivered=slot.delivered, several=len(slot.attempts) > 1,
+                )  # fmt: skip
             if report is not None and attempt.job.dying and report.kind not in (SUCCESS, PERMANENT):
                 report = permanent(report.text + EXPIRED)
             ended.append((attempt, report))
-        channel.untold = len(freed)
         self.books.enter(ended)
         ended = self._settle_unfinished(ended)
         told = self._record_failures(ended)
@@ -180,7 +185,7 @@ class Sender:
             self._log_report(attempt, report)
             final = report is not None and (report.succeeded or (report.kind == PERMANENT and told))
             self._end_attempt(attempt, now_s, final=final)
-            channel.untold -= attempt in freed
+            channel.told(attempt)
             self.log_status()
 
     def _settle_unfinished(self, ended: "list[tuple[Attempt, Report | None]]") -> "list[tuple[Attempt, Report | None]]":
@@ -188,13 +193,16 @@ class Sender:
 
         Where the disk does not do it they stay in todo and are forgotten here: a later look tries them anew.
         """
-        unfinished = [
-            self.in_todo.pop(attempt.job.number)
-            for attempt, report in ended
-            if attempt.job.number in self.in_todo and not (report is not None and report.succeeded)
-        ]
-        if not unfinished:
+        jobs = [
+            attempt.job for attempt, report in ended
+            if attempt.job.in_todo and not (report is not None and report.succeeded)
+        ]  # fmt: skip
+        if not jobs:
             return ended
+        unfinished = [self.in_todo.pop(job.number) for job in jobs]
+        self._tried_in_todo -= len(unfinished)
+        for job in jobs:
+            job.in_todo = False
         try:
             settled = {message.number for message in self._preprocessor.settle(unfinished)}
         except OSError:
@@ -205,7 +213,7 @@ class Sender:
         for attempt, report in ended:
             if attempt.job.number in lost:
                 self._log_report(attempt, report)
-                attempt.job.channel.untold -= 1
+                attempt.job.channel.told(attempt)
                 self.log_status()
                 self.books.not_told(attempt, report)
                 self._unfinished.pop(attempt.job.number)
@@ -242,7 +250,7 @@ class Sender:
         unmarked = None
         if final:
             job.undone -= 1
-            if job.number in self.in_todo or (job.finished and job.open == 0):
+            if job.in_todo or (job.finished and job.open == 0):
                 unmarked = attempt  # the whole file goes at once
             else:
                 self._mark_done(attempt)
@@ -263,7 +271,7 @@ class Sender:
         due_s = job.retry_s if job.retry_s is not None else next_retry_s(job.birth_s, now_s, channel.name)
         if job.finished:
             try:
-                if job.number not in self.in_todo:
+                if not job.in_todo:
                     self._store.channel_done(job.number, channel.name)
             except OSError:
                 self._log.warning(b"unable to unlink %b; will try again later" % split_path(channel.name, job.number))
@@ -271,37 +279,57 @@ class Sender:
                     self._mark_done(unmarked)
                 due_s = now_s + TROUBLE_S
             else:
-                self._finish_channel(job.number, channel, now_s)
+                self._finish_channel(job, now_s)
                 return
         self.passes[channel.name].schedule(due_s, job.number)
+        self._save_due(job.number, channel.name, due_s)
 
-    def _finish_channel(self, number: int, channel: Channel, now_s: int) -> None:
-        left = self._unfinished.pop(number) & ~_BIT[channel.name]
+    def _save_due(self, number: int, channel: bytes, due_s: int) -> bool:
+        """Notes on the disk when it is due, for the next start: at once, so that a stop has little to write and a kill
+        makes nobody come too soon.
+        """
+        try:
+            self._store.save_due(number, channel, due_s)
+        except OSError:
+            self._unsaved.add((channel, number))
+            return False
+        self._unsaved.discard((channel, number))
+        return True
+
+    def _finish_channel(self, job: Job, now_s: int) -> None:
+        left = self._unfinished.pop(job.number) & ~_BIT[job.channel.name]
         if left:
-            self._unfinished[number] = left
+            self._unfinished[job.number] = left
+            return
+        self._fresh.pop(job.number, None)
+        if job.in_todo:
+            self._done_in_todo.append(job.number)
         else:
-            self._fresh.pop(number, None)
-            heapq.heappush(self._done, (now_s, number))
+            heapq.heappush(self._done, (now_s, job.number))
 
     # ── messages end ────────────────────────────────────────────────────────────────────────────────────
 
-    def end_messages(self, now_s: int) -> None:
-        """Bounces and forgets what is finished on both channels."""
+    def end_messages(self, now_s: int, is_wanted: "Callable[[], bool]" = lambda: False) -> None:
+        """Bounces and forgets what is finished on both channels; `is_wanted` says that something else must not wait
+        longer.
+        """
         while self._stuck and self._stuck[0][0] <= now_s:
             self.ended_in_todo.append(heapq.heappop(self._stuck)[1])
-        while self._done and self._done[0][0] <= now_s:
-            _, number = heapq.heappop(self._done)
-            if self.exiting and number not in self.in_todo:
-                continue  # the next start ends it; what is still in todo it would deliver again
-            if not self._end(number):
-                heapq.heappush(self._done, (now_s + TROUBLE_S, number))
-
-    def _end(self, number: int) -> bool:
-        if number in self.in_todo:  # and stays known until todo/N is gone, or the next look would find it new
+        for number in self._done_in_todo:
             self._log.line(b"end msg %d" % number)
             self.books.ended(number)
-            self.ended_in_todo.append(number)
-            return True
+        self.ended_in_todo += (
+            self._done_in_todo
+        )  # they stay known until todo/N is gone, or the next look found them new
+        self._done_in_todo.clear()
+        while self._done and self._done[0][0] <= now_s and not self.exiting:  # the next start ends what is left
+            _, number = heapq.heappop(self._done)
+            if not self._end(number):
+                heapq.heappush(self._done, (now_s + TROUBLE_S, number))
+            if is_wanted():
+                return
+
+    def _end(self, number: int) -> bool:
         try:
             if not self._bouncer.bounce_if_needed(number):
                 return False
@@ -321,6 +349,7 @@ class Sender:
         for number, gone in removed.items():
             if gone:
                 del self.in_todo[number]
+                self._tried_in_todo -= 1
                 self.ended.append(number)
             else:
                 heapq.heappush(self._stuck, (now_s + TROUBLE_S, number))
@@ -344,14 +373,16 @@ class Sender:
         return all(channel.in_use == 0 or not channel.alive for channel in self.channels.values())
 
     def save_schedule(self) -> None:
-        """Before a clean exit: due times into the channel files, for the next start."""
+        """Before a clean exit: the due times that are not in the channel files yet, for the next start. Those are few:
+        what could not be noted when it was decided, and what ALRM has made due.
+        """
         for channel in self.channels.values():
             for due_s, number in self.passes[channel.name].heap:
+                if due_s and (channel.name, number) not in self._unsaved:
+                    continue
                 if number in self.in_todo:
                     continue  # never tried, and still in todo: the next start finds it there
-                try:
-                    self._store.save_due(number, channel.name, due_s)
-                except OSError:
+                if not self._save_due(number, channel.name, due_s):
                     path = split_path(channel.name, number)
                     self._log.warning(b"unable to utime %b; message will be retried too soon" % path)
 
@@ -359,6 +390,5 @@ class Sender:
         """The status line that follows every start and end of a delivery: one of several that came together is
         counted as under way until its own line.
         """
-        channels = self.channels.values()
-        counts = b" ".join([b"%b %d/%d" % (c.name, c.in_use + c.untold, c.concurrency) for c in channels])
+        counts = b" ".join([b"%b %d/%d" % (channel.name, *channel.status()) for channel in self.channels.values()])
         self._log.line(b"status: %b%b" % (counts, b" exitasap" if self.exiting else b""))

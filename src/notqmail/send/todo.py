@@ -1,7 +1,8 @@
 """Looking into todo: what has been accepted (S4), and where its recipients are.
 
-A look begins when the trigger is pulled, and every 25 minutes. It takes the directory bit by bit, a batch a turn, so
-that deliveries go on while a flood comes in ("silly qmail"). A message then goes one of two ways:
+A look begins when the trigger is pulled, and every 25 minutes. It takes the directory bit by bit: a batch a turn, less
+when a delivery has ended meanwhile, so that deliveries go on while a flood comes in ("silly qmail"). A message then
+goes one of two ways:
 
 - one recipient (most mail): it is tried straight from todo. If that succeeds, info and local or remote are never
   written; todo/N itself is the mark that somebody is left, as local/N would be. If not, it is *settled*: see below.
@@ -11,7 +12,7 @@ that deliveries go on while a flood comes in ("silly qmail"). A message then goe
 
 from notqmail.queue.store import BadRecord
 from notqmail.send.log import safe
-from notqmail.send.schedule import TODO_S, TROUBLE_S
+from notqmail.send.schedule import FOREVER_S, TODO_S, TROUBLE_S
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 
 BATCH_MAX = 64
 DIRECT_MAX = 10_000  # messages that may wait in todo for a slot; beyond it they are settled
-_MANY = 200  # with so many waiting, a look (which passes over all of them) is worth it once a second
-_AGAIN_S = 1
+_MANY = 200  # with more that nobody has tried yet, looks (each passes over all of them) come apart:
+_TRIED_A_SECOND = 1_000  # by less than the time in which those are tried, so that no slot is left without work,
+_PAUSE_MAX_S = 1.0  # and at most so long
+_NAMES_A_LOOK = 256  # between two questions whether to stop
 
 
 class Routed:
@@ -50,7 +53,7 @@ class Preprocessor:
         self._scan: Iterator[int] | None = None
         self._pulled = False
         self._next_look_s = 0  # the first turn looks
-        self._not_before_s = 0
+        self._began_s = -_PAUSE_MAX_S  # the last look, by the steady clock
         self._now_s = 0  # at the last turn
         self._aside: dict[int, int] = {}  # number -> when to look at it again (`set_aside`)
         self._half_settled: set[int] = set()  # these may have info, local and remote beside todo/N
@@ -76,14 +79,25 @@ class Preprocessor:
         self._aside.clear()
         self._pulled = True
 
-    def next_look_s(self, known: int) -> int:
-        """When to look again, with so many messages waiting in todo already."""
-        if not self._pulled:
-            return min([self._next_look_s, *self._aside.values()])
-        return self._not_before_s if known > _MANY else 0
+    def next_look_s(self) -> int:
+        """When to look again without being asked to."""
+        return min([self._next_look_s, *self._aside.values()])
 
-    def turn(self, known: "Mapping[int, object]", now_s: int) -> list[Routed]:
-        """The next batch of messages that are new, routed. `known` are those in todo that are being tried already.
+    def pause_s(self, untried: int, steady_s: float) -> float:
+        """How long a look that was asked for still waits, with so many new messages that wait already: with many for a
+        moment, since it passes over all of them. FOREVER_S when none was asked for.
+        """
+        if not self._pulled:
+            return FOREVER_S
+        pause_s = min(untried / _TRIED_A_SECOND, _PAUSE_MAX_S) if untried > _MANY else 0.0
+        return max(0.0, self._began_s + pause_s - steady_s)
+
+    def turn(
+        self, known: "Mapping[int, object]", now_s: int, steady_s: float, *, untried: int = 0,
+        is_wanted: "Callable[[], bool]" = lambda: False,
+    ) -> list[Routed]:  # fmt: skip
+        """The next batch of messages that are new, routed. `known` are those in todo that are being tried already,
+        `untried` those that wait for their first try; `is_wanted` says that something else must not wait longer.
 
         Raises WriteFailed, CleanerLost (what was to be settled stays in todo then).
         """
@@ -91,30 +105,28 @@ class Preprocessor:
             self._clock_set_back(now_s)
         self._now_s = now_s
         if self._scan is None:
-            if now_s < self.next_look_s(len(known)):
+            if self.pause_s(untried, steady_s) and now_s < self.next_look_s():
                 return []
             self._pulled = False
             self._rearm_trigger()  # first: a pull from here on asks for another look
             self._scan = self._store.accepted_numbers()
             self._look_for_halves = not self._looked_once
             self._next_look_s = now_s + TODO_S
-            self._not_before_s = now_s + _AGAIN_S
+            self._began_s = steady_s
             self._aside = {number: due_s for number, due_s in self._aside.items() if due_s > now_s}
         direct: list[Routed] = []
         to_settle: list[Routed] = []
-        for number in self._next_numbers(known):
-            try:
-                routed = self._route(number, now_s)
-            except (OSError, BadRecord) as trouble:
-                self._log.warning(_complaint(number, trouble))
-                continue
-            alone = sum(map(len, routed.recipients.values())) == 1 and not self._is_half_settled(number)
-            (direct if alone and len(known) + len(direct) < DIRECT_MAX else to_settle).append(routed)
+        for number in self._new_numbers(known, is_wanted):
+            routed = self._route(number, now_s)
+            if routed is not None:
+                alone = sum(map(len, routed.recipients.values())) == 1 and not self._is_half_settled(number)
+                (direct if alone and len(known) + len(direct) < DIRECT_MAX else to_settle).append(routed)
+            if len(direct) + len(to_settle) >= BATCH_MAX or is_wanted():
+                break
         return direct + self.settle(to_settle)
 
     def _clock_set_back(self, now_s: int) -> None:
         """What was planned by the old time must not wait until it comes round again."""
-        self._not_before_s = 0
         self._next_look_s = min(self._next_look_s, now_s + TODO_S)
         self._aside = {number: min(due_s, now_s + TROUBLE_S) for number, due_s in self._aside.items()}
 
@@ -160,23 +172,31 @@ class Preprocessor:
         """
         self._aside |= dict.fromkeys(numbers, self._now_s + TROUBLE_S)
 
-    def _next_numbers(self, known: "Mapping[int, object]") -> list[int]:
-        numbers: list[int] = []
+    def _new_numbers(self, known: "Mapping[int, object]", is_wanted: "Callable[[], bool]") -> "Iterator[int]":
+        """The next numbers of this look that are new; the look is over when they end, unless `is_wanted` ended them."""
         assert self._scan is not None
         try:
-            for number in self._scan:
+            for count, number in enumerate(self._scan, 1):
                 if number not in known and number not in self._aside:
-                    numbers.append(number)
-                    if len(numbers) == BATCH_MAX:
-                        return numbers
+                    yield number
+                if count % _NAMES_A_LOOK == 0 and is_wanted():
+                    return
             self._looked_once = True
         except OSError:
             self._log.alert(b"unable to opendir todo, will look again later")
         self._scan = None
-        return numbers
 
-    def _route(self, number: int, now_s: int) -> Routed:
-        accepted = self._store.read_accepted(number)
+    def _route(self, number: int, now_s: int) -> Routed | None:
+        """A message that is new; None when it cannot be read, or is none any more."""
+        try:
+            accepted = self._store.read_accepted(number)
+        except FileNotFoundError as gone:
+            if gone.filename != b"todo/%d" % number:
+                self._log.warning(_complaint(number, gone))
+            return None  # else it has ended since the directory was read
+        except (OSError, BadRecord) as trouble:
+            self._log.warning(_complaint(number, trouble))
+            return None
         self._log.line(b"new msg %d" % number)
         self._log.line(_info_line(accepted))
         self._store.ledger.note(b"n %d %d %d" % (number, accepted.pid, len(accepted.recipients)))

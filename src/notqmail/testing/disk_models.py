@@ -8,10 +8,10 @@ journal: at the cut all changes up to some point are there and none after it, an
 the journal out as far as that was the last to change. What an ordered disk can show, a strict one can show too (a test
 checks that); it is a small part, so it can be gone through to the end where of the other one only samples can.
 
-What is in a file is alike in both: what it was at its last sync, or after any write since, or the newest write torn.
-ext4 enters a file's new size when the data has been written, which may be long after its name (delayed allocation): a
-name may be there and the file still empty, but never a size without its data. Neither model shows blocks of NULs or of
-other files' old data inside a file.
+What is in a file is alike in both: what it was at its last sync, or after any write since, or the newest write torn,
+or of what was added last the size without the data: NULs, which ext4 shows where the block was the file's already
+(tests/power has seen it). ext4 enters a new file's size when the data has been written, which may be long after its
+name (delayed allocation): a name may be there and the file still empty. Neither model shows other files' old data.
 
 A barrier is a sync on a strict disk. On an ordered one it has the files' data written, so that their sizes are in the
 journal before whatever follows: no later name is found without them.
@@ -80,9 +80,11 @@ class File:
         the one before.
         """
         newest = self.versions[-1] if self.versions else self.synced
-        torn = self.content[: (len(newest) + len(self.content)) // 2]
+        half = [self.content[: (len(newest) + len(self.content)) // 2]]
+        if newest and self.content.startswith(newest):
+            half.append(newest.ljust(len(self.content), b"\0"))
         older = enumerate(self.versions, self._first_version())
-        found = [(self.synced_at, self.synced), *older, (self.writes - 1, torn)]
+        found = [(self.synced_at, self.synced), *older, *((self.writes - 1, content) for content in half)]
         return list({content: (writes, content) for writes, content in (*found, (self.writes, self.content))}.values())
 
 

@@ -8,7 +8,7 @@ LINE_MAX = 4096  # bytes without the line end. RFC 5321 asks for 512 and more fo
 OVERLONG = (b" ", b"")  # in a command's place: the line was too long. No verb has a space in it
 
 
-class CommandReader:
+class CommandLines:
     """Bytes in, commands out, one at a time: what follows DATA is not ours."""
 
     __slots__ = ("_at", "_buffer", "_skipping")

@@ -16,7 +16,7 @@ def question(remote_port: int, local_port: int) -> bytes:
     return b"%d , %d\r\n" % (remote_port, local_port)
 
 
-class AnswerReader:
+class IdentAnswer:
     """Give `receive` the answer in pieces until it returns a name; b"" is one."""
 
     __slots__ = ("_colons", "_length", "_name")

@@ -1,7 +1,7 @@
 """POP3 (RFC 1939) without a socket: lines -> commands, numbers, and stored messages -> the text that follows +OK.
 
 Commands are read as qmail reads SMTP's: a line ends in LF with one CR before it taken off and is cut at its first NUL;
-the verb is what stands before the first space, in any case (`wire.command_lines.CommandReader`, which also keeps the
+the verb is what stands before the first space, in any case (`wire.command_lines.CommandLines`, which also keeps the
 limit of a line). A stored message goes out as it is: LF becomes CRLF, a dot that begins a line is doubled, a CR stays
 where it was. After the text there is one more empty line, as qmail-pop3d always sent.
 """

@@ -5,13 +5,15 @@ body, which here travels as it is, `end_body`, and feed `receive` until there is
 in QMTP, nothing is negotiated, and a message may end in the middle of a line.
 
 The answer for a recipient is final when it is there. What was not answered when the connection broke may have arrived:
-it is tried again.
+it is tried again. A server that sends one answer for a package with several recipients (mailfront does, against
+section 2 of the protocol) leaves the others in doubt, and a refusal may be meant for any of them: that is no refusal
+yet. `answers_once` tells it; with one recipient in each package such a server is understood.
 """
 
 from notqmail.wire.netstring import BadNetstring
 from notqmail.wire.qmtp import AnswerReader, package_head, package_tail
 from notqmail.wire.reports import PERMANENT, SUCCESS, Report, permanent, success, temporary
-from notqmail.wire.smtp_client import ACCEPTED, DEFERRED, REFUSED, Outcome
+from notqmail.wire.smtp_client import ACCEPTED, DEFERRED, REFUSED, Outcome, giving_up
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +34,9 @@ class Package:
 class Session:
     """One connection, one package for each `begin`."""
 
-    __slots__ = ("_answers", "_package", "_peer", "_records", "_said", "_state", "outcome", "wants_body")
+    __slots__ = (
+        "_answers", "_package", "_peer", "_records", "_said", "_state", "answers_once", "outcome", "wants_body"
+    )  # fmt: skip
 
     def __init__(self, peer: bytes) -> None:
         """`peer` is the address as the reports show it."""
@@ -44,6 +48,13 @@ class Session:
         self._said = b""  # with the first success
         self.outcome: Outcome | None = None
         self.wants_body = False
+        self.answers_once = False
+        """Whether the peer left it at one answer for several recipients."""
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether some answers are there and others are not: they are made together, so they come together."""
+        return self._state == _ANSWERS and bool(self._records)
 
     @property
     def may_begin(self) -> bool:
@@ -82,7 +93,12 @@ class Session:
     def connection_died(self) -> None:
         """End of file, error or timeout: what was not answered must be tried again."""
         if self.outcome is None:
-            self._break_off()
+            wanted, got = len(self._package.recipients), len(self._records)
+            self.answers_once = got == 1
+            said = b"Remote host answered for %d of %d recipients; QMTP wants an answer for each.\n" % (got, wanted)
+            if self.answers_once:
+                self._records = [(DEFERRED if letter == REFUSED else letter, text) for letter, text in self._records]
+            self._break_off(said if self.is_answering else b"")
         self._state = _OVER
 
     def give_up(self, report: Report) -> None:
@@ -100,7 +116,7 @@ class Session:
         except BadNetstring:
             self._break_off(b"Remote host does not speak QMTP properly.\n")
             return
-        self._finish(self._accepted() or permanent(b"Giving up on %b.\n" % self._peer))
+        self._finish(self._accepted() or permanent(giving_up(self._peer)))
         self._state = _READY
 
     def _accepted(self) -> Report | None:
@@ -114,9 +130,12 @@ class Session:
         doubt = b"Possible duplicate! " if self._state == _ANSWERS else b""
         why = b"Connected to %b but connection died. %b(#4.4.2)\n%b" % (self._peer, doubt, more)
         accepted = self._accepted()
-        if accepted is not None:
-            self._records += [(DEFERRED, why)] * (len(self._package.recipients) - len(self._records))
-        self._finish(accepted or temporary(why))
+        if accepted is None:
+            self._finish(temporary(why))
+            return
+        unanswered = len(self._package.recipients) - len(self._records)
+        self._records += [(DEFERRED, why)] * unanswered
+        self._finish(accepted, unanswered)
 
     def _record(self, answer: Report) -> tuple[bytes, bytes]:
         said = bytes(byte if byte >= 32 and byte != 127 else 63 for byte in answer.text)
@@ -126,7 +145,7 @@ class Session:
         letter = REFUSED if answer.kind == PERMANENT else DEFERRED
         return letter, b"%b did not take it for this recipient.\nRemote host said: %b\n" % (self._peer, said)
 
-    def _finish(self, report: Report) -> None:
-        self.outcome = Outcome(self._records, report)
+    def _finish(self, report: Report, unanswered: int = 0) -> None:
+        self.outcome = Outcome(self._records, report, giving_up(self._peer), unanswered)
         self.wants_body = False
         self._state = _OVER

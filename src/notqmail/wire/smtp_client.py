@@ -47,12 +47,18 @@ class Envelope:
 
 
 class Outcome:
-    """What became of one message: `records` (letter, text) for the first recipients, `report` for the message."""
+    """What became of one message: `records` (letter, text) for the first recipients, `report` for the message.
 
-    __slots__ = ("records", "report")
+    `last_words` is the message's report for a recipient who comes alone and is refused; the last `unanswered` records
+    are no refusals, for the peer did not get to them.
+    """
 
-    def __init__(self, records: "Sequence[tuple[bytes, bytes]]", report: Report) -> None:
-        self.records, self.report = records, report
+    __slots__ = ("last_words", "records", "report", "unanswered")
+
+    def __init__(
+        self, records: "Sequence[tuple[bytes, bytes]]", report: Report, last_words: bytes = b"", unanswered: int = 0
+    ) -> None:
+        self.records, self.report, self.last_words, self.unanswered = records, report, last_words, unanswered
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Outcome) and self.encode() == other.encode()
@@ -234,7 +240,7 @@ class Session:
         assert envelope is not None
         if not self._accepted and all(meaning == _MAIL for meaning in self._expected):
             if not self._expected:
-                self._finish(permanent(b"Giving up on %b.\n" % self._peer))
+                self._finish(permanent(giving_up(self._peer)))
         elif envelope.ends_mid_line:
             if not self._expected:
                 self._finish(_PARTIAL)
@@ -261,7 +267,7 @@ class Session:
 
     def _on_data_reply(self, reply: Reply) -> bytes:
         if not self._accepted:
-            self._finish(permanent(b"Giving up on %b.\n" % self._peer))
+            self._finish(permanent(giving_up(self._peer)))
             return b"" if is_failure(reply) else END  # 354 to nobody: an empty message ends it (RFC 2920 3.1)
         if not 300 <= reply.code < 400:
             return self._fail(kind_of(reply), b"", b" failed on DATA command", reply)
@@ -290,7 +296,7 @@ class Session:
             if record is None:
                 break  # records go by position: after the first unknown one the message report must speak
             known.append(record)
-        self.outcome = Outcome(known, report)
+        self.outcome = Outcome(known, report, giving_up(self._peer))
         self.wants_body = False
         self._state = _OVER
 
@@ -303,6 +309,11 @@ def is_failure(reply: Reply) -> bool:
 def kind_of(reply: Reply) -> "Callable[[bytes], Report]":
     """What a refusing reply makes of the message: 5yz and above permanent, else temporary."""
     return permanent if reply.code >= 500 else temporary
+
+
+def giving_up(peer: bytes) -> bytes:
+    """What is said of a message that the peer takes for nobody."""
+    return b"Giving up on %b.\n" % peer
 
 
 def remote_said(reply: Reply) -> bytes:

@@ -80,29 +80,29 @@ class CommandReader:
         return found
 
 
-def encode_report(slot: int, report: Report) -> bytes:
+def encode_report(slot: int, report: Report, slot_bytes: int = 1) -> bytes:
     """The bytes for the report pipe; a NUL in the text would end it early, so the text is cut there."""
-    return b"%c%b\0" % (slot, report.encode().split(b"\0", 1)[0])
+    return b"%b%b\0" % (slot.to_bytes(slot_bytes, "little"), report.encode().split(b"\0", 1)[0])
 
 
 class ReportReader:
     """qmail-send's ear for one channel: bytes in, (slot, report) out. The hello byte is read by the caller."""
 
-    __slots__ = ("_buffer",)
+    __slots__ = ("_buffer", "_slot_bytes")
 
-    def __init__(self) -> None:
-        self._buffer = b""
+    def __init__(self, slot_bytes: int = 1) -> None:
+        self._buffer, self._slot_bytes = b"", slot_bytes
 
     def receive(self, data: bytes) -> list[tuple[int, Report | None]]:
         """Complete reports; None stands for a text without K, Z or D (`report mangled`)."""
         buffer = self._buffer + data
         found: list[tuple[int, Report | None]] = []
         start = 0
-        while (end := buffer.find(b"\0", start + 1)) >= 0:
-            text = buffer[start + 1 : end][:REPORT_MAX]
+        while (end := buffer.find(b"\0", begin := start + self._slot_bytes)) >= 0:
+            text = buffer[begin:end][:REPORT_MAX]
             known = text[:1] in (b"K", b"Z", b"D")
-            found.append((buffer[start], Report(text[:1], text[1:]) if known else None))
+            slot = int.from_bytes(buffer[start:begin], "little")
+            found.append((slot, Report(text[:1], text[1:]) if known else None))
             start = end + 1
-        rest = buffer[start:]
-        self._buffer = rest[: REPORT_MAX + 1]  # an endless report keeps its beginning
+        self._buffer = buffer[start:][: self._slot_bytes + REPORT_MAX]  # an endless report keeps its beginning
         return found

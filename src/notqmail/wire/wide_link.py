@@ -11,13 +11,14 @@ A slot is free when each of its recipients has its report.
 """
 
 from notqmail.wire.reports import Report, success
-from notqmail.wire.spawn_link import REPORT_MAX, BadCommand, Delivery
+from notqmail.wire.spawn_link import BadCommand, Delivery, ReportReader, encode_report
 
 ASKING_SLOT = 255
 SLOTS_MAX = 65_536
 COMMAND_MAX = 1 << 20  # bytes; qmail-send ends a command at a hundredth of it
 _QUESTION = b"wide"
 _BITS = 16
+_PLACE_BYTES = 4  # a place is slot and recipient as they stand in a report
 
 
 class Terms:
@@ -104,30 +105,14 @@ class WideCommandReader:
 
 
 def encode_wide_report(place: int, report: Report) -> bytes:
-    """The bytes for the report pipe; a NUL in the text would end it early, so the text is cut there."""
-    slot, index = slot_and_index(place)
-    text = report.encode().split(b"\0", 1)[0]
-    return b"%b%b%b\0" % (slot.to_bytes(2, "little"), index.to_bytes(2, "little"), text)
+    """The bytes for the report pipe."""
+    return encode_report(place, report, _PLACE_BYTES)
 
 
-class WideReportReader:
+class WideReportReader(ReportReader):
     """qmail-send's ear for one channel: bytes in, (place, report) out."""
 
-    __slots__ = ("_buffer",)
+    __slots__ = ()
 
     def __init__(self) -> None:
-        self._buffer = b""
-
-    def receive(self, data: bytes) -> list[tuple[int, Report | None]]:
-        """Complete reports; None stands for a text without K, Z or D (`report mangled`)."""
-        buffer = self._buffer + data
-        found: list[tuple[int, Report | None]] = []
-        start = 0
-        while (end := buffer.find(b"\0", start + 4)) >= 0:
-            slot, index = (int.from_bytes(buffer[at : at + 2], "little") for at in (start, start + 2))
-            text = buffer[start + 4 : end][:REPORT_MAX]
-            known = text[:1] in (b"K", b"Z", b"D")
-            found.append((place_of(slot, index), Report(text[:1], text[1:]) if known else None))
-            start = end + 1
-        self._buffer = buffer[start:][: REPORT_MAX + 4]  # an endless report keeps its beginning
-        return found
+        super().__init__(_PLACE_BYTES)

@@ -78,6 +78,7 @@ class SimulatedCleaner:
 
     def __init__(self, machine: "Machine") -> None:
         self._machine = machine
+        self._removed: list[bool] = []
         self._cleaner = Cleaner(View(machine.storage, machine.clean_process), machine.clock)  # type: ignore[arg-type]
 
     def remove(self, commands: list[bytes]) -> list[bool]:
@@ -93,6 +94,16 @@ class SimulatedCleaner:
                 raise CleanerLost from None
         self._machine.watch.progress += len(done)
         return done
+
+    has_answered = True
+
+    def ask(self, commands: list[bytes]) -> None:
+        """As CleanerLink.ask; it is done at once."""
+        self._removed = self.remove(commands)
+
+    def removed(self) -> list[bool]:
+        """As CleanerLink.removed."""
+        return self._removed
 
 
 class BounceSubmission:

@@ -1,0 +1,121 @@
+"""How finished messages leave the disk: their names first, and durably; then their files, and with them their numbers.
+
+qmail-clean removes them in its own time, and deliveries go on meanwhile. Many go together, so that one sync serves
+them all. What fails here is collected after 36 hours (loop.py).
+"""
+
+from notqmail.send.cleaner_link import TOGETHER_MAX
+from notqmail.send.schedule import FOREVER_S, FUZZ_S
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from notqmail.queue.store import QueueStore
+    from notqmail.send.cleaner_link import CleanerLink
+    from notqmail.send.log import Log
+    from notqmail.send.sender import Sender
+    from notqmail.unix.clock import Clock
+
+_ENDED_MAX = 128  # ended messages that wait for more of them
+_ENDED_WAIT_S = 0.05  # and how long when nothing happens
+_ENDED_WAIT_MAX_S = 1.0  # or in any case: after a kill who is still in todo would be delivered to again
+_DISK_TROUBLE_S = 10
+
+
+class Endings:
+    """Removes what the sender has in `ended` and `ended_in_todo`."""
+
+    def __init__(
+        self, store: "QueueStore", log: "Log", clock: "Clock", sender: "Sender", cleaner: "CleanerLink"
+    ) -> None:
+        self._store, self._log, self._clock, self._sender, self._cleaner = store, log, clock, sender, cleaner
+        self._under_way: Iterator[None] | None = None  # `_finish_ended`, and qmail-clean is at it
+        self._leaving: list[int] = []  # messages whose files are being removed
+        self._waiting_since_s: float | None = None  # by the steady clock
+        self._not_before_s = 0  # after trouble with the disk
+
+    @property
+    def waits_for(self) -> list[int]:
+        """The descriptor of qmail-clean's answers while some are to come."""
+        return [self._cleaner.replies_fd] if self._under_way is not None else []
+
+    @property
+    def _waiting(self) -> int:
+        return len(self._sender.ended) + len(self._sender.ended_in_todo)
+
+    def has(self, number: int) -> bool:
+        """Whether this message file is going already: asked for a second time it would be another message's."""
+        return number in self._sender.ended or number in self._leaving or number in self._sender.in_todo
+
+    def wait_s(self, now_s: int) -> float:
+        """How long the loop may wait without a turn of ours."""
+        if self._under_way is not None:
+            return 0 if self._cleaner.has_answered else FOREVER_S
+        if not self._waiting:
+            return FOREVER_S
+        trouble_s = self._not_before_s - now_s
+        return trouble_s + FUZZ_S if trouble_s > 0 else _ENDED_WAIT_S
+
+    def turn(self, now_s: int, ready: "set[int]", *, quiet: bool) -> None:
+        """Begins when enough has ended, or nothing else happens (`quiet`); goes on when qmail-clean has answered.
+
+        Raises CleanerLost.
+        """
+        if self._under_way is not None:
+            if self._cleaner.replies_fd in ready or self._cleaner.has_answered:
+                self._go_on()
+            return
+        if not self._waiting or now_s < self._not_before_s:
+            return
+        steady_s = self._clock.steady_s()
+        if self._waiting_since_s is None:
+            self._waiting_since_s = steady_s
+        if quiet or self._waiting >= _ENDED_MAX or steady_s >= self._waiting_since_s + _ENDED_WAIT_MAX_S:
+            self._go_on()
+
+    def finish_all(self, wait: "Callable[[list[int], list[int], float], set[int]]") -> None:
+        """Before the exit: all of them. Raises CleanerLost."""
+        self._not_before_s = 0
+        while self._under_way is not None or (self._waiting and not self._not_before_s):
+            self._go_on()
+            if self._under_way is not None and not self._cleaner.has_answered:
+                wait(self.waits_for, [], FOREVER_S)
+
+    def _go_on(self) -> None:
+        """Begins, or goes on as far as qmail-clean has answered."""
+        going, self._under_way, self._waiting_since_s = self._under_way or self._finish_ended(), None, None
+        if next(going, self) is not self:
+            self._under_way = going
+
+    def _finish_ended(self) -> "Iterator[None]":
+        """Yields as long as qmail-clean has not answered. Raises CleanerLost."""
+        sender, cleaner = self._sender, self._cleaner
+        try:
+            in_todo = sender.ended_in_todo[:TOGETHER_MAX]
+            del sender.ended_in_todo[: len(in_todo)]
+            if in_todo:
+                cleaner.ask([b"todo/%d" % number for number in in_todo])
+                while (removed := cleaner.removed()) is None:
+                    yield
+                sender.removed_from_todo(dict(zip(in_todo, removed, strict=True)), self._clock.now_s())
+                self._complain_of(b"todo", in_todo, removed)
+            sender.books.flush()
+            ended = sender.ended[:TOGETHER_MAX]
+            self._store.keep_ended(ended)
+            del sender.ended[: len(ended)]
+            self._leaving = ended
+            cleaner.ask([b"foop/%d" % number for number in ended])
+            while (removed := cleaner.removed()) is None:
+                yield
+            self._complain_of(b"foop", ended, removed)
+        except OSError:
+            self._log.warning(b"trouble syncing the queue; finished messages stay for now")
+            self._not_before_s = self._clock.now_s() + _DISK_TROUBLE_S
+        finally:
+            self._leaving = []
+
+    def _complain_of(self, command: bytes, numbers: list[int], removed: list[bool]) -> None:
+        for number, gone in zip(numbers, removed, strict=True):
+            if not gone:
+                self._log.warning(b"qmail-clean unable to clean up %b/%d" % (command, number))
