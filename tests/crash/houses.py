@@ -108,8 +108,8 @@ class Mailboxes:
                 self.whole.setdefault(parts[1] + b"@me.test", []).append(content)
 
     def _read_mbox(self, recipient: bytes, content: bytes, is_whole: re.Pattern[bytes]) -> None:
-        """As a mail reader does: a From_ line begins a message at the file's start and behind an empty line. NULs that a
-        power cut left in place of a piece belong to nobody.
+        """As a mail reader does: a From_ line begins a message at the file's start and behind an empty line. NULs that
+        a power cut left in place of a piece belong to nobody.
         """
         found = self.whole.setdefault(recipient, [])
         for piece in re.split(rb"(?<=\n\n)(?=From )", content) if content else []:

@@ -18,6 +18,7 @@ from notqmail.send.books import Books
 from notqmail.send.bounces import Bouncer
 from notqmail.send.channels import Attempt, Channel
 from notqmail.send.destinations import Batch, Destination
+from notqmail.send.jobs import Job
 from notqmail.send.loop import Loop
 from notqmail.send.schedule import next_retry_s
 from notqmail.send.sender import Sender
@@ -65,10 +66,10 @@ def mark_without_bounce_text(patch: pytest.MonkeyPatch) -> None:
 def forget_a_channel(patch: pytest.MonkeyPatch) -> None:
     finish = Sender._finish_channel
 
-    def broken(self: Sender, number: int, channel: Channel, now_s: int) -> None:
-        if number in self._unfinished:
-            self._unfinished[number] = 0
-            finish(self, number, channel, now_s)
+    def broken(self: Sender, job: Job, now_s: int) -> None:
+        if job.number in self._unfinished:
+            self._unfinished[job.number] = 0
+            finish(self, job, now_s)
 
     patch.setattr(Sender, "_finish_channel", broken)
 
@@ -222,9 +223,9 @@ def leave_in_todo_at_the_exit(patch: pytest.MonkeyPatch) -> None:
     """The bug that the simulation found first (tests/unit/test_found_by_simulation.py), in other words."""
     end = Sender.end_messages
 
-    def broken(self: Sender, now_s: int) -> None:
+    def broken(self: Sender, now_s: int, *rest: object) -> None:
         if not self.exiting:
-            end(self, now_s)
+            end(self, now_s, *rest)  # type: ignore[arg-type]
 
     patch.setattr(Sender, "end_messages", broken)
 
@@ -304,13 +305,13 @@ VARIANTS: dict[Breaking, set[str]] = {
     no_bounces: {LOST},
     bounce_twice: {TWICE},
     never_mark: {TWICE, FINISHED},
-    mangled_counts_as_success: {LOST, FINISHED, LATE, SLEEP},
+    mangled_counts_as_success: {LOST, FINISHED, LATE, SLEEP, "a doubt is told"},
     half_messages: {WHOLE},
     other_peoples_mail: {RIGHT, FINISHED, TWICE},
     leave_in_todo_at_the_exit: {TWICE, LEDGER},
     doubts_are_like_any_deferral: {"a doubt is told"},
     doubts_are_tried_at_once: {"never before its time"},
-    doubts_count_as_success: {LOST, FINISHED, LATE, SLEEP},
+    doubts_count_as_success: {LOST, FINISHED, LATE, SLEEP, "a doubt is told"},
 }
 
 # What only the ledger can tell; noticed where neither power cut nor disk has cost it lines.

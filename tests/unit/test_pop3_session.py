@@ -370,3 +370,20 @@ def test_who_has_no_maildir_is_told_so_and_who_has_gone_is_not():
     os.close(answers)
     pop3d.refuse(Peer(answering, answering, 20))
     os.close(answering)
+
+
+class Guarded(FakeDisk):
+    """One file in tmp/ is somebody else's."""
+
+    def unlink(self, path):
+        if path == b"tmp/a":
+            raise PermissionError(13, "no")
+        super().unlink(path)
+
+
+def test_a_file_that_cannot_be_swept_does_not_save_the_next_one():
+    disk = Guarded()
+    for name in (b"tmp/a", b"tmp/b"):
+        disk.create(name, (b"x",))
+    maildir.sweep(disk, disk.now_s + maildir.SWEEP_AGE_S + 1)
+    assert disk.names(b"tmp") == [b"a"]

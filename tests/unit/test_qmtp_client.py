@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from notqmail.wire.netstring import BadNetstring
 from notqmail.wire.netstring import encode as ns
 from notqmail.wire.package_stream import BEGIN, END, RECIPIENT, SENDER, TEXT, Stream
-from notqmail.wire.qmtp import ANSWER_MAX, AnswerReader, CrlfDecoder, package_head, package_tail, packages
+from notqmail.wire.qmtp import ANSWER_MAX, QMTP_PORT, AnswerReader, CrlfDecoder, package_head, package_tail, packages
 from notqmail.wire.qmtp_client import Package, Session
 from notqmail.wire.reports import Report, permanent, success, temporary
 
@@ -223,3 +223,14 @@ def test_an_answer_has_a_limit() -> None:
     reader = AnswerReader()
     reader.receive(ns(b"K" * ANSWER_MAX))
     assert reader.next_answer() == success(b"K" * (ANSWER_MAX - 1))
+
+
+@pytest.mark.parametrize("broken", [b"x", b"2:Kx;", b"0:,", b"99999999999:"])
+def test_a_server_that_does_not_speak_qmtp_is_not_waited_for(broken: bytes) -> None:
+    session = begun()
+    session.receive(broken)
+    assert session.outcome is not None and session.outcome.report == temporary(GARBLED)
+
+
+def test_the_port_is_the_one_of_qmtp() -> None:
+    assert QMTP_PORT == 209

@@ -475,3 +475,14 @@ def test_a_table_of_time_outs_of_another_size_is_found(house: House) -> None:
     os.chmod(house.queue / "lock/tcpto", 0o644)
     ((path, what, _),) = house.found()
     assert (path, what) == ("lock/tcpto", "has 1000 bytes and not 1024")
+    assert house.repair().run() == []
+    assert (house.queue / "lock/tcpto").read_bytes() == bytes(1_024) and house.found() == []
+
+
+def test_a_file_in_the_trigger_s_place_is_found_and_the_trigger_is_made(house: House) -> None:
+    (house.queue / "lock/trigger").unlink()
+    house.put("lock/trigger", b"")
+    os.chmod(house.queue / "lock/trigger", 0o622)
+    assert [(path, what) for path, what, _ in house.found()] == [("lock/trigger", "is a file and should be a fifo")]
+    assert house.repair().run() == []
+    assert stat.S_ISFIFO((house.queue / "lock/trigger").stat().st_mode) and house.found() == []

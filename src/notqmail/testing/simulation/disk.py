@@ -7,7 +7,7 @@ and dies between two effects when its time has come.
 
 import errno
 
-from notqmail.testing.fake_disk import FakeDisk, PowerCut
+from notqmail.testing.fake_disk import FakeDisk, FakeSharedFile, PowerCut
 from notqmail.unix.durable import WriteFailed
 
 TYPE_CHECKING = False
@@ -130,6 +130,11 @@ class View:
         """As Disk.append_whole."""
         self._effect("append", path)
         self._storage.disk.append(path, data)
+
+    def open_shared(self, path: bytes, mode: int = 0o600) -> "FakeSharedFile":
+        """As Disk.open_shared. What is done to the file is no process's effect: the ledger only locks it."""
+        self._effect("open", path)
+        return self._storage.disk.open_shared(path, mode)
 
     def write_at(self, path: bytes, offset: int, data: bytes) -> None:
         """As Disk.write_at."""
