@@ -139,8 +139,8 @@ def ext4_keeps_order(device: int, proc: str = "/proc/fs", sys: str = "/sys/dev/b
     """Whether this device (st_dev) holds an ext4 with its journal inside, data=ordered and barriers in use.
 
     False for everything else, and where it cannot be seen. With journal_async_commit ext4 does not wait for the data;
-    an external journal has a device of its own, whose commits do not carry our data along; fast_commit, nobody's default,
-    is another kind of journal (and Linux 6.18 could not always read it after a cut: tests/power).
+    an external journal has a device of its own, whose commits do not carry our data along. fast_commit, nobody's
+    default, is another kind of journal (and Linux 6.18 could not always read it after a cut: tests/power).
     """
     try:
         name = os.path.basename(os.readlink(f"{sys}/{os.major(device)}:{os.minor(device)}"))
