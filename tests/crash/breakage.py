@@ -19,7 +19,7 @@ from notqmail.testing.fake_disk import FakeDisk
 _FOR_OTHERS = {
     "_create", "_forget", "_sync", "_try", "_remove", "sync", "flush", "discard", "append", "append_whole", "create",
     "unlink", "remove", "<listcomp>", "perform", "_effect", "keep_preprocessed",
-    "keep_ended", "barrier", "_durably", "<lambda>", "_unlink_tmp", "acting",
+    "keep_ended", "barrier", "_durably", "_push", "<lambda>", "_unlink_tmp", "acting",
 }  # fmt: skip
 
 
@@ -129,10 +129,10 @@ class Recorder(FakeDisk):
         super().sync(paths)
         self._record("sync", "+".join(sorted({_kind(path) for path in paths})), (list(paths),))
 
-    def barrier(self, paths: Sequence[bytes], before: bytes) -> None:
-        super().barrier(paths, before)
+    def barrier(self, files: Sequence[bytes], directories: Sequence[bytes], before: bytes) -> None:
+        super().barrier(files, directories, before)
         self.steps[-1].only_order = True
-        self.steps[-1].files = tuple(path for path in paths if path in self._entries)
+        self.steps[-1].files = tuple(files)
 
     def set_modified(self, path: bytes, modified_s: int) -> None:
         super().set_modified(path, modified_s)

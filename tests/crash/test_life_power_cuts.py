@@ -169,9 +169,10 @@ class ForgetfulDisk(FakeDisk):
         assert isinstance(paths, list | tuple)
         super().sync([path for path in paths if not path.startswith(self.forgets)])
 
-    def barrier(self, paths: object, before: bytes) -> None:
-        assert isinstance(paths, list | tuple)
-        super().barrier([path for path in paths if not path.startswith(self.forgets)], before)
+    def barrier(self, files: object, directories: object, before: bytes) -> None:
+        assert isinstance(files, list | tuple) and isinstance(directories, list | tuple)
+        kept = [[path for path in paths if not path.startswith(self.forgets)] for paths in (files, directories)]
+        super().barrier(kept[0], kept[1], before)
 
 
 @pytest.mark.parametrize("model", MODELS)

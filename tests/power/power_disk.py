@@ -68,7 +68,7 @@ class QuickDisk(MountedDisk):
     def sync(self, paths: Sequence[bytes]) -> None:
         """Costs nothing."""
 
-    def barrier(self, paths: Sequence[bytes], before: bytes) -> None:
+    def barrier(self, files: Sequence[bytes], directories: Sequence[bytes], before: bytes) -> None:
         """Costs nothing."""
 
 

@@ -191,10 +191,10 @@ class ForgetfulDisk(MountedDisk):
         if kept:
             super().sync(kept)
 
-    def barrier(self, paths: Sequence[bytes], before: bytes) -> None:
+    def barrier(self, files: Sequence[bytes], directories: Sequence[bytes], before: bytes) -> None:
         """As Disk.barrier, but for what is forgotten."""
         if f"barrier {_last_part(before)}" not in self.forgets:
-            super().barrier(paths, before)
+            super().barrier(files, directories, before)
 
 
 def _last_part(path: bytes) -> str:

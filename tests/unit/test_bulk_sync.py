@@ -64,17 +64,19 @@ def test_each_file_system_is_synced_for_itself(place: Path) -> None:
     (place / "elsewhere").symlink_to(other)
     Disk(os.fsencode(place), kernel.bulk).sync([b"a", b"elsewhere", b"b", b"elsewhere/."])
     assert kernel.calls == [("syncfs", inode(place, "a")), ("syncfs", other.stat().st_ino)]
-    assert not kernel.bulk.write_out([os.fsencode(other)], os.fsencode(place)), "no order between two file systems"
-    assert kernel.bulk.write_out([os.fsencode(other)], os.fsencode(other))
+    there, here = os.fsencode(other), os.fsencode(place)
+    assert not kernel.bulk.write_out([], [there], here), "no order between two file systems"
+    assert not kernel.bulk.write_out([here + b"/a"], [], there)
+    assert kernel.bulk.write_out([], [there], there)
 
 
 def test_where_order_is_kept_a_barrier_has_files_written_all_begun_before_any_is_waited_for(place: Path) -> None:
     kernel = Kernel()
     disk = Disk(os.fsencode(place), kernel.bulk)
-    disk.barrier([b"a", b"d", b"b"], before=b"d")
+    disk.barrier([b"a", b"b"], [b"d"], before=b"d")
     a, b = inode(place, "a"), inode(place, "b")
-    assert kernel.calls == [("start", a), ("start", b), ("finish", a), ("finish", b)]
-    disk.barrier([b"c"], before=b"")
+    assert kernel.calls == [("start", b), ("finish", a), ("finish", b)]
+    disk.barrier([b"c"], [b"", b"d"], before=b"")
     assert kernel.asked == [place.stat().st_dev], "asked once"
 
 
@@ -83,23 +85,23 @@ def test_elsewhere_a_barrier_is_a_sync(place: Path, bulk: BulkSync, monkeypatch:
     disk = Disk(os.fsencode(place), bulk)
     synced: list[bytes] = []
     monkeypatch.setattr(disk, "sync", synced.extend)
-    disk.barrier([b"a", b"d"], before=b"d")
+    disk.barrier([b"a"], [b"d"], before=b"d")
     assert synced == [b"a", b"d"]
 
 
 def test_too_many_files_at_once_are_synced(place: Path) -> None:
     kernel = Kernel()
-    Disk(os.fsencode(place), kernel.bulk).barrier([b"a"] * 129, before=b"d")
+    Disk(os.fsencode(place), kernel.bulk).barrier([b"a", b"b", b"c", b"a", b"b", b"c"], [b"d"], before=b"d")
     assert kernel.calls == [("syncfs", inode(place, "a"))]
 
 
 def test_without_a_descriptor_to_spare_there_is_a_sync(place: Path) -> None:
     kernel = Kernel(fails_at=0, error=errno.EMFILE)
     disk = Disk(os.fsencode(place), kernel.bulk)
-    disk.barrier([b"a", b"b"], before=b"d")  # two fsyncs, then
+    disk.barrier([b"a", b"b"], [], before=b"d")  # two fsyncs, then
     kernel = Kernel(fails_at=0)
     with pytest.raises(WriteFailed):
-        Disk(os.fsencode(place), kernel.bulk).barrier([b"a", b"b"], before=b"d")
+        Disk(os.fsencode(place), kernel.bulk).barrier([b"a", b"b"], [], before=b"d")
 
 
 @pytest.mark.parametrize("fails_at", range(4))
@@ -107,7 +109,7 @@ def test_what_cannot_be_written_is_write_failed_and_no_descriptor_stays_open(pla
     kernel = Kernel(fails_at=fails_at)
     before = os.listdir("/proc/self/fd")
     with pytest.raises(WriteFailed, match="broken"):
-        Disk(os.fsencode(place), kernel.bulk).barrier([b"a", b"b"], before=b"d")
+        Disk(os.fsencode(place), kernel.bulk).barrier([b"a", b"b"], [], before=b"d")
     with pytest.raises(WriteFailed):
         Disk(os.fsencode(place), Kernel(fails_at=0).bulk).sync([b"a", b"b", b"c"])
     assert os.listdir("/proc/self/fd") == before
@@ -116,7 +118,7 @@ def test_what_cannot_be_written_is_write_failed_and_no_descriptor_stays_open(pla
 @pytest.mark.parametrize(("paths", "before"), [([b"missing"], b"d"), ([b"a"], b"missing"), ([b"a", b"missing"], b"")])
 def test_what_is_not_there_is_write_failed(place: Path, paths: list[bytes], before: bytes) -> None:
     with pytest.raises(WriteFailed):
-        Disk(os.fsencode(place), Kernel().bulk).barrier(paths, before)
+        Disk(os.fsencode(place), Kernel().bulk).barrier(paths, [], before)
 
 
 def test_the_real_ones_work_where_there_are_any(place: Path) -> None:
@@ -125,9 +127,9 @@ def test_the_real_ones_work_where_there_are_any(place: Path) -> None:
         pytest.skip("no syncfs that reports errors on this system")
     disk = Disk(os.fsencode(place), bulk)
     disk.sync([b"a", b"", b"d", b""])
-    disk.barrier([b"a", b"b", b"d"], before=b"d")
+    disk.barrier([b"a", b"b"], [b"d"], before=b"d")
     ordered = BulkSync(bulk._syncfs, bulk._start, bulk._finish, lambda device: True)
-    Disk(os.fsencode(place), ordered).barrier([b"a", b"b", b"d"], before=b"d")
+    Disk(os.fsencode(place), ordered).barrier([b"a", b"b"], [b"d"], before=b"d")
     for function in (bulk._syncfs, bulk._start, bulk._finish):
         if function is not None:
             with pytest.raises(OSError) as caught:

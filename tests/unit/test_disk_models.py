@@ -140,7 +140,7 @@ def test_whoever_finds_a_name_made_after_a_barrier_finds_what_was_before_it(
     for model in (StrictModel, OrderedModel):
         disk = done(model, operations)
         before = disk.everything()
-        disk.barrier([*before, *disk.changed_directories()], before=b"z")
+        disk.barrier(list(before), disk.changed_directories(), before=b"z")
         disk.create(b"z/1", [b"x"])
         found = [one.everything() for one in disk.survivors(random.Random(1), limit=100_000)]
         assert any(b"z/1" in one for one in found)
@@ -167,7 +167,7 @@ def test_whoever_finds_a_name_made_after_a_barrier_finds_what_was_before_it(
 
 def test_on_an_ordered_disk_a_barrier_alone_makes_nothing_durable_and_leaves_what_is_written_later_open() -> None:
     disk = done(OrderedModel, [("create", b"a/1", [b"one."])])
-    disk.barrier([b"a/1"], before=b"a")
+    disk.barrier([b"a/1"], [b"a"], before=b"a")
     assert {tuple(one.everything().items()) for one in disk.survivors(random.Random(1))} >= {(), ((b"a/1", b""),)}
     disk.append(b"a/1", b"two.")
     disk.create(b"b/1", [b""])

@@ -93,9 +93,9 @@ def test_an_envelope_without_message_is_missing(disk: FakeDisk, store: QueueStor
 def test_preprocessing_starts_from_scratch(disk: FakeDisk, store: QueueStore) -> None:
     for path in (b"local/5/5", b"remote/5/5", b"info/5/5", b"bounce/5"):
         disk.create(path, [b"of an earlier try"])
-    paths = store.write_preprocessed(5, b"s@x", {LOCAL: [b"a@y", b"b@y"]}, 123)
+    files = store.write_preprocessed(5, b"s@x", {LOCAL: [b"a@y", b"b@y"]}, 123)
     assert disk.everything() == {b"info/5/5": b"Fs@x\0", b"local/5/5": b"Ta@y\0Tb@y\0"}
-    assert set(paths) == {b"info/5/5", b"info/5", b"local/5/5", b"local/5"}
+    assert set(files) == {b"info/5/5", b"local/5/5"}
     assert store.birth_and_sender(5) == (123, b"s@x")
 
 
@@ -152,10 +152,10 @@ def test_leftovers_of_a_message_without_info_go(disk: FakeDisk, store: QueueStor
 def test_before_a_number_is_free_everything_that_bore_it_is_kept_together(
     disk: FakeDisk, store: QueueStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    barriers: list[tuple[set[bytes], bytes]] = []
-    monkeypatch.setattr(disk, "barrier", lambda paths, before: barriers.append((set(paths), before)))
+    barriers: list[tuple[list[bytes], set[bytes], bytes]] = []
+    monkeypatch.setattr(disk, "barrier", lambda *what, before: barriers.append((what[0], set(what[1]), before)))
     store.keep_ended([5])
-    assert barriers == [({b"todo", b"intd", b"bounce", b"info/5", b"local/5", b"remote/5"}, b"mess")]
+    assert barriers == [([], {b"todo", b"intd", b"bounce", b"info/5", b"local/5", b"remote/5"}, b"mess")]
 
 
 def test_a_bounce_file_without_a_text_is_no_bounce() -> None:

@@ -207,11 +207,9 @@ def _move_to_new(
 ) -> None:
     try:
         try:
-            disk.barrier(
-                [jobs[number].directory + b"tmp/" + name for number, name in written],
-                before=jobs[written[0][0]].directory
-                + b"tmp",  # a link to new/ can only be made on the same file system
-            )
+            # A link into new/ can only be made on the file system of tmp/.
+            files = [jobs[number].directory + b"tmp/" + name for number, name in written]
+            disk.barrier(files, [], before=jobs[written[0][0]].directory + b"tmp")
             linked = _link(jobs, written, disk, results)
         finally:
             for number, name in written:

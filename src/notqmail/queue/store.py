@@ -98,27 +98,27 @@ class QueueStore:
     ) -> list[bytes]:
         """info, local and remote of S5 beside todo, from scratch; what an earlier try left goes first.
 
-        Returns the paths for `keep_preprocessed`; only after that may `todo/N` go to qmail-clean.
+        Returns the files for `keep_preprocessed`; only after that may `todo/N` go to qmail-clean.
         """
         for kind in (LOCAL, REMOTE, b"info"):
             self._disk.discard(split_path(kind, number))
         self._disk.discard(b"bounce/%d" % number)  # of a life before a power cut: its recipients are tried anew
-        paths: list[bytes] = []
+        files: list[bytes] = []
         info = split_path(b"info", number)
         try:
             for channel, addresses in recipients.items():
                 path = split_path(channel, number)
                 self._disk.create(path, (b"".join([b"T%b\0" % address for address in addresses]),))
-                paths += (path, split_directory(channel, number))
+                files.append(path)
             self._disk.create(info, (b"F%b\0" % sender,))
             self._disk.set_modified(info, birth_s)
         except OSError:
-            for path in (*paths[::2], info):  # it may end straight from todo, and these would stay for ever
+            for path in (*files, info):  # it may end straight from todo, and these would stay for ever
                 self._disk.discard(path)
             raise
-        return [*paths, info, split_directory(b"info", number)]
+        return [*files, info]
 
-    def keep_preprocessed(self, paths: "Iterable[bytes]") -> None:
+    def keep_preprocessed(self, files: "Sequence[bytes]") -> None:
         """From now on todo/N may go: what `write_preprocessed` wrote, and the ledger's lines of it, are found wherever
         its absence is, and nothing else says which message this is.
         """
@@ -126,7 +126,8 @@ class QueueStore:
             self.ledger.flush()
         except OSError:
             pass  # its lines wait, and mail does not wait for them (send/books.py)
-        self._disk.barrier(list(dict.fromkeys([*paths, *self._ledger_path()])), before=b"todo")
+        directories = sorted({path[: path.rindex(b"/")] for path in files})
+        self._disk.barrier([*files, *self._ledger_path()], directories, before=b"todo")
 
     # ── S5: preprocessed ────────────────────────────────────────────────────────────────────────────────
 
@@ -239,10 +240,10 @@ class QueueStore:
         Their number is an inode number and will be somebody else's: if after a power cut an old info or todo
         came back beside a new message, that one would go to the old one's recipients.
         """
-        directories = {b"todo", b"intd", b"bounce", *self._ledger_path()}
+        directories = {b"todo", b"intd", b"bounce"}
         for number in numbers:
             directories |= {split_directory(kind, number) for kind in (LOCAL, REMOTE, b"info")}
-        self._disk.barrier(sorted(directories), before=b"mess")
+        self._disk.barrier(self._ledger_path(), sorted(directories), before=b"mess")
 
     def _ledger_path(self) -> list[bytes]:
         """The journal, where one is kept: it becomes durable with what it tells of."""

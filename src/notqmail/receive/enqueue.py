@@ -75,10 +75,13 @@ class Enqueuer:
         staged = [request for request in requests if self._try(self._stage, request)]
         if not staged:
             return
-        paths = sorted({split_directory(b"mess", request.number) for request in staged})
+        directories = sorted({split_directory(b"mess", request.number) for request in staged})
+        files: list[bytes] = []
         for request in staged:
-            paths += (split_path(b"mess", request.number), request.envelope_name)
-        if not self._record(staged, paths) or not self._durably(lambda: self._disk.barrier(paths, b"todo"), staged):
+            files += (split_path(b"mess", request.number), request.envelope_name)
+        if not self._record(staged, files) or not self._durably(
+            lambda: self._disk.barrier(files, directories, before=b"todo"), staged
+        ):
             for request in staged:
                 self._remove(request)
             return
@@ -88,7 +91,7 @@ class Enqueuer:
         if named:
             self._durably(lambda: self._disk.sync([b"todo"]), named)
 
-    def _record(self, requests: "Sequence[Request]", paths: list[bytes]) -> bool:
+    def _record(self, requests: "Sequence[Request]", files: list[bytes]) -> bool:
         """The batch's lines for the ledger; its file joins what is to be synced."""
         if not self._ledger.kept:
             return True
@@ -101,7 +104,7 @@ class Enqueuer:
             for request in requests:
                 request.exit_code = queue_exit.WRITE_FAILED
             return False
-        paths.append(self._ledger.path)
+        files.append(self._ledger.path)
         return True
 
     def _try(self, step: "Callable[[Request], None]", request: Request) -> bool:

@@ -118,12 +118,11 @@ class Loop:
         if self._trigger.descriptor in ready:
             self._preprocessor.pull()
         self._sender.start_deliveries(now_s)
-        self._sender.books.flush()  # before the spawners hear of it: a delivery is never without its line
-        self._push(now_s)
+        if any(channel.unsent for channel in self._sender.channels.values()):
+            self._push(now_s)
         if not self._sender.exiting and self._preprocess(now_s):
             self._sender.start_deliveries(now_s)
-            self._sender.books.flush()
-            self._push(now_s)
+        self._push(now_s)
         self._sender.end_messages(now_s, self._is_wanted)
         if not self._sender.exiting:
             self._clean(now_s)
@@ -143,6 +142,7 @@ class Loop:
         return False
 
     def _push(self, now_s: int) -> None:
+        self._sender.books.flush()  # before the spawners hear of it: a delivery is never without its line
         for channel in self._sender.channels.values():
             self._exchange(channel, now_s, readable=False)
 

@@ -207,14 +207,14 @@ class FakeDisk:
                 file.make_durable()
             self.model.sync(path, file)
 
-    def barrier(self, paths: "Sequence[bytes]", before: bytes) -> None:
+    def barrier(self, files: "Sequence[bytes]", directories: "Sequence[bytes]", before: bytes) -> None:
         """As Disk.barrier; on a strict disk a sync."""
         if not isinstance(self.model, OrderedModel):
-            self.sync(paths)
+            self.sync([*files, *directories])
             return
         self._effect()
-        for file in filter(None, map(self._entries.get, paths)):
-            self.model.barrier(file)
+        for path in files:
+            self.model.barrier(self._file(path))
 
     # ── below ───────────────────────────────────────────────────────────────────────────────────────────
 

@@ -16,7 +16,6 @@ Only residents use this: ctypes takes a one-shot program longer to import than t
 
 import errno
 import os
-import stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +24,10 @@ if TYPE_CHECKING:
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO that somebody put there must not hold us
 _SYNCFS_REPORTS_ERRORS = (5, 8)  # Linux; before, a failed write could go unnoticed: then each file is synced
-_WRITE_OUT_MAX = 128  # paths at once; beyond it a syncfs is no slower, and needs one descriptor
+# Files at once: two messages, their envelopes and the ledger. Beyond it a syncfs takes less of the processor for each,
+# and in the time that it takes longer others gather, who share it.
+_WRITE_OUT_MAX = 5
+_DEVICES_MAX = 1_000
 _START, _FINISH = 2, 7  # sync_file_range(2): begin writing what is dirty; the same and wait until it is written
 
 
@@ -46,6 +48,7 @@ class BulkSync:
         self._syncfs, self._start, self._finish = syncfs, start_writing, finish_writing
         self._keeps_order = keeps_order
         self._ordered: dict[int, bool] = {}  # by device; what is in use cannot be mounted in another way meanwhile
+        self._devices: dict[bytes, int] = {}  # of directories, for the same reason
 
     def sync(self, paths: "Sequence[bytes]") -> None:
         """Returns when all of these are durable: one wait for each file system. Raises OSError."""
@@ -59,27 +62,26 @@ class BulkSync:
             finally:
                 os.close(descriptor)
 
-    def write_out(self, paths: "Sequence[bytes]", before: bytes) -> bool:
-        """Has what these files hold written, if they are on the file system of the directory `before` and that keeps
-        order: then no name made or removed there from now on is found after a power cut without what is in them and
-        what was done to names before. False: it does not, or these are too many, and nothing is promised.
-        Raises OSError.
+    def write_out(self, files: "Sequence[bytes]", directories: "Sequence[bytes]", before: bytes) -> bool:
+        """Has what these files hold written, if they and these directories are on the file system of the directory
+        `before` and that keeps order: then no name made or removed there from now on is found after a power cut without
+        what is in them and what was done to names before. False: it does not, or these are too many, and nothing is
+        promised. Raises OSError.
         """
-        if self._start is None or self._finish is None or len(paths) > _WRITE_OUT_MAX:
+        if self._start is None or self._finish is None or len(files) > _WRITE_OUT_MAX:
             return False
-        device = os.stat(before or b".").st_dev
-        if not self._is_ordered(device):
+        device = self._device(before)
+        if not self._is_ordered(device) or any(self._device(directory) != device for directory in directories):
             return False
         descriptors: list[int] = []
         try:
-            for path in paths:
-                found = os.stat(path or b".")
-                if found.st_dev != device:
+            for path in files:
+                descriptors.append(os.open(path, _READ))
+                if os.fstat(descriptors[-1]).st_dev != device:
                     return False
-                if stat.S_ISREG(found.st_mode):  # of a directory there is nothing but names
-                    descriptors.append(os.open(path, _READ))
-                    self._start(descriptors[-1])
-            for descriptor in descriptors:  # all are under way before one is waited for
+            for descriptor in descriptors[1:]:  # all are under way before one is waited for
+                self._start(descriptor)
+            for descriptor in descriptors:
                 self._finish(descriptor)
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
@@ -89,6 +91,14 @@ class BulkSync:
             for descriptor in descriptors:
                 os.close(descriptor)
         return True
+
+    def _device(self, directory: bytes) -> int:
+        device = self._devices.get(directory)
+        if device is None:
+            if len(self._devices) >= _DEVICES_MAX:
+                self._devices.clear()
+            device = self._devices[directory] = os.stat(directory or b".").st_dev
+        return device
 
     def _is_ordered(self, device: int) -> bool:
         known = self._ordered.get(device)

@@ -187,7 +187,7 @@ class Disk:
         except OSError as error:
             raise WriteFailed(error.errno, error.strerror) from error
 
-    def barrier(self, paths: "Sequence[bytes]", before: bytes) -> None:
+    def barrier(self, files: "Sequence[bytes]", directories: "Sequence[bytes]", before: bytes) -> None:
         """Returns when no name that is made or removed from now on, on the file system of the directory `before`, can
         be found after a power cut without the content of these files and the entries of these directories.
 
@@ -195,11 +195,13 @@ class Disk:
         Raises WriteFailed, as sync.
         """
         try:
-            if self._bulk is not None and self._bulk.write_out([self._at(path) for path in paths], self._at(before)):
+            if self._bulk is not None and self._bulk.write_out(
+                [self._at(path) for path in files], [self._at(path) for path in directories], self._at(before)
+            ):
                 return
         except OSError as error:
             raise WriteFailed(error.errno, error.strerror) from error
-        self.sync(paths)
+        self.sync([*files, *directories])
 
 
 def _cut_back(place: bytes, size: int) -> None:

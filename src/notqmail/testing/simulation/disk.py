@@ -191,10 +191,10 @@ class View:
         self._effect("sync", paths[0] if paths else b"")
         self._storage.disk.sync(paths)
 
-    def barrier(self, paths: "Sequence[bytes]", before: bytes) -> None:
+    def barrier(self, files: "Sequence[bytes]", directories: "Sequence[bytes]", before: bytes) -> None:
         """As Disk.barrier."""
-        self._effect("sync", paths[0] if paths else b"")
-        self._storage.disk.barrier(paths, before)
+        self._effect("sync", files[0] if files else before)
+        self._storage.disk.barrier(files, directories, before)
 
     def _effect(self, operation: str, path: bytes) -> None:
         self._storage.before_effect(self._process, operation, path)
