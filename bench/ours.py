@@ -14,7 +14,9 @@ from types import MappingProxyType
 import load
 
 START_MAX_S = 300.0  # of qmail-send, which reads the whole queue first
-DURABILITY = "message, envelope and their directory entries synced before 250; Maildir file synced before it counts"
+DURABILITY = (
+    "message, envelope, their directory entries on the disk before 250; Maildir file and its name before it counts"
+)
 
 
 def missing() -> list[str]:

@@ -9,10 +9,13 @@ One thing this cannot say: a number that would have been another one. A new file
 recorded.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 
+import notqmail
 from notqmail.testing.fake_disk import FakeDisk
 
 # They do what their caller wants; the caller's name says more.
@@ -23,6 +26,7 @@ _FOR_OTHERS = {
 }  # fmt: skip
 
 
+_PACKAGE = str(Path(notqmail.__file__).parent) + os.sep
 _QUEUE = ("mess", "info", "local", "remote", "pid", "intd", "todo", "bounce")
 
 
@@ -84,7 +88,7 @@ class Recorder(FakeDisk):
     def _record(self, what: str, path: object, arguments: tuple[object, ...], number: int = 0) -> None:
         frame = sys._getframe(2)
         while frame.f_back is not None and (
-            frame.f_code.co_name in _FOR_OTHERS or "/notqmail/" not in frame.f_code.co_filename
+            frame.f_code.co_name in _FOR_OTHERS or not frame.f_code.co_filename.startswith(_PACKAGE)
         ):
             frame = frame.f_back
         text = f"{frame.f_code.co_name}: {what} {path}"

@@ -98,7 +98,7 @@ def measure(copy: Path, pytest_arguments: list[str]) -> tuple[dict[str, dict[str
     result = copy.parent / "coverage.json"
     subprocess.run([*coverage, "json", "--quiet", *options, "-o", str(result)], cwd=REPOSITORY, check=True)
     files = json.loads(result.read_text())["files"]
-    by_name = {name[name.index("/notqmail/") + 10 :]: files[name] for name in sorted(files)}
+    by_name = {name[name.rindex("/src/notqmail/") + 14 :]: files[name] for name in sorted(files)}
     return by_name, done.stdout.strip().rpartition("\n")[2].strip("= ")
 
 

@@ -199,7 +199,7 @@ def run(options: argparse.Namespace, place: Path) -> Result:
     record = rig.record()
     result.recorded_s = time.monotonic() - began
     result.writes, result.flushes = record.writes, len(record.flushes)
-    result.marks = sum(event[0] == "mark" for event in record.events)
+    result.marks = sum(event[0] == "mark" for event in record.events) - 2  # "begin" and "end" are no promises
     rig.cut(record, result, options.cuts, chance, began + options.seconds)
     result.cut_s = time.monotonic() - began - result.recorded_s
     return result

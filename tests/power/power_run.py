@@ -1,6 +1,6 @@
 """Power cuts on real file systems, one recorded workload after the other until the time is over (`make power`).
 
-    python tests/power/run.py --seconds 600 --seed 7
+    python tests/power/power_run.py --seconds 600 --seed 7
 
 Each run of the rig (power_rig.py) records something else, for the kernel's timing is never the same. At the end: how
 many cuts of which file system, and what the deliberately broken ones showed.

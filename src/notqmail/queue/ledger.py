@@ -3,7 +3,7 @@
 Two journals, each with one writing side: `ledger/accepted/current` is the queue's writers', `ledger/ended/current`
 qmail-send's. They are kept where they exist (`notqmail init` makes them); C programs neither write nor mind them.
 
-    accepted:  + N QP RECIPIENTS     written, and synced, before the message gets its name in todo
+    accepted:  + N QP RECIPIENTS     written, and kept, before the message gets its name in todo
     ended:     n N QP RECIPIENTS     qmail-send has seen the message (again, after a crash before it was settled)
                s N                   a delivery to one recipient begins
                k N W / b N W / z N   ... has succeeded / has failed for good / is put off
@@ -13,7 +13,7 @@ qmail-send's. They are kept where they exist (`notqmail init` makes them); C pro
                ! N COUNT             under way when qmail-send or a spawner died: may arrive twice
                r N                   ... that failure could not be noted for the bounce: put off
                t N                   its failures could be told to nobody (triple bounce): discarded
-               - N                   ended; synced before the message file goes
+               - N                   ended; kept before the message file goes
                start / stop          qmail-send has started / stopped with nothing under way
 
 N is the message number, QP the number that people see, W the recipient (`which`), left out when it is 0. Lines wait in

@@ -92,7 +92,7 @@ class Enqueuer:
             self._durably(lambda: self._disk.sync([b"todo"]), named)
 
     def _record(self, requests: "Sequence[Request]", files: list[bytes]) -> bool:
-        """The batch's lines for the ledger; its file joins what is to be synced."""
+        """The batch's lines for the ledger; its file joins those that must not be missing."""
         if not self._ledger.kept:
             return True
         for request in requests:

@@ -1,7 +1,7 @@
 """qmail-queue's resident face: the queue's one writer, taking packages over a Unix socket (qmail-queue(8), --serve).
 
 Strategy: one process, one thread, no event loop. Each turn takes whatever packages have arrived on any connection
-(queue_callers.py) and queues them together with two syncs (enqueue.py). While the disk works the next ones gather in
+(queue_callers.py) and queues them together with two waits for the disk, or one (enqueue.py). While the disk works the next ones gather in
 the sockets, so the busier it is the more a sync carries, and a lone message never waits. A thread that synced beside
 this one would starve on the interpreter's lock; that is why this process does nothing else.
 

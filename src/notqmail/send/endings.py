@@ -1,6 +1,7 @@
-"""How finished messages leave the disk: their names first, and durably; then their files, and with them their numbers.
+"""How finished messages leave the disk: their names first; then, behind a barrier, their files, and with them their
+numbers.
 
-qmail-clean removes them in its own time, and deliveries go on meanwhile. Many go together, so that one sync serves
+qmail-clean removes them in its own time, and deliveries go on meanwhile. Many go together, so that one barrier serves
 them all. What fails here is collected after 36 hours (loop.py).
 """
 
@@ -19,18 +20,21 @@ if TYPE_CHECKING:
 
 _ENDED_MAX = 128  # ended messages that wait for more of them
 _ENDED_WAIT_S = 0.05  # and how long when nothing happens
-_ENDED_WAIT_MAX_S = 1.0  # or in any case: after a kill who is still in todo would be delivered to again
+_ENDED_WAIT_MAX_S = 1.0  # or in any case: after a kill a message that is still in todo would be delivered again
 _DISK_TROUBLE_S = 10
+_OVER = object()
 
 
 class Endings:
-    """Removes what the sender has in `ended` and `ended_in_todo`."""
+    """Removes what the sender has in `ended`, and before that todo/N of what it has in `ended_in_todo`: a message that
+    was delivered straight from todo comes into `ended` when todo/N is gone.
+    """
 
     def __init__(
         self, store: "QueueStore", log: "Log", clock: "Clock", sender: "Sender", cleaner: "CleanerLink"
     ) -> None:
         self._store, self._log, self._clock, self._sender, self._cleaner = store, log, clock, sender, cleaner
-        self._under_way: Iterator[None] | None = None  # `_finish_ended`, and qmail-clean is at it
+        self._under_way: Iterator[None] | None = None  # `_finish_ended`, while answers of qmail-clean are to come
         self._leaving: list[int] = []  # messages whose files are being removed
         self._waiting_since_s: float | None = None  # by the steady clock
         self._not_before_s = 0  # after trouble with the disk
@@ -85,7 +89,7 @@ class Endings:
     def _go_on(self) -> None:
         """Begins, or goes on as far as qmail-clean has answered."""
         going, self._under_way, self._waiting_since_s = self._under_way or self._finish_ended(), None, None
-        if next(going, self) is not self:
+        if next(going, _OVER) is not _OVER:
             self._under_way = going
 
     def _finish_ended(self) -> "Iterator[None]":

@@ -250,4 +250,4 @@ class Loop:
             return  # it goes already; asked for twice, the second would be another message's
         if not self._store.is_known(number):
             self._store.forget_leftovers(number)
-            self._sender.ended.append(number)  # its file goes after the next sync, like every other
+            self._sender.ended.append(number)  # its file goes with the next others

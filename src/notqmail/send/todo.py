@@ -6,7 +6,7 @@ goes one of two ways:
 
 - one recipient (most mail): it is tried straight from todo. If that succeeds, info and local or remote are never
   written; todo/N itself is the mark that somebody is left, as local/N would be. If not, it is *settled*: see below.
-- else, or when very much waits already, it is settled: S4 becomes S5 (info, local, remote), one sync a batch, and
+- else, or when very much waits already, it is settled: S4 becomes S5 (info, local, remote), one barrier a batch, and
   qmail-clean removes todo/N.
 """
 

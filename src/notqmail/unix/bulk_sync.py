@@ -47,8 +47,10 @@ class BulkSync:
     ) -> None:
         self._syncfs, self._start, self._finish = syncfs, start_writing, finish_writing
         self._keeps_order = keeps_order
-        self._ordered: dict[int, bool] = {}  # by device; what is in use cannot be mounted in another way meanwhile
-        self._devices: dict[bytes, int] = {}  # of directories, for the same reason
+        self._ordered: dict[
+            int, bool
+        ] = {}  # by device; data= cannot be changed while it is in use, and without barriers no sync helps either
+        self._devices: dict[bytes, int] = {}  # of directories; each file is looked at itself
 
     def sync(self, paths: "Sequence[bytes]") -> None:
         """Returns when all of these are durable: one wait for each file system. Raises OSError."""
