@@ -9,6 +9,7 @@ import pytest
 
 from notqmail.unix.bulk_sync import BulkSync, ext4_keeps_order, load_bulk_sync
 from notqmail.unix.durable import Disk, WriteFailed
+from send_bench import SteppedClock
 
 
 class Kernel:
@@ -17,7 +18,10 @@ class Kernel:
     def __init__(self, *, ordered: bool = True, fails_at: int = 1_000, error: int = errno.EIO) -> None:
         self.calls: list[tuple[str, int]] = []
         self._fails_at, self._error = fails_at, error
-        self.bulk = BulkSync(self._call("syncfs"), self._call("start"), self._call("finish"), self._keeps_order)
+        self.clock = SteppedClock(0)
+        self.bulk = BulkSync(
+            self._call("syncfs"), self._call("start"), self._call("finish"), self._keeps_order, self.clock
+        )
         self.asked: list[int] = []
         self._ordered = ordered
 
@@ -87,6 +91,17 @@ def test_elsewhere_a_barrier_is_a_sync(place: Path, bulk: BulkSync, monkeypatch:
     monkeypatch.setattr(disk, "sync", synced.extend)
     disk.barrier([b"a"], [b"d"], before=b"d")
     assert synced == [b"a", b"d"]
+
+
+def test_what_was_seen_of_a_file_system_is_believed_for_a_second(place: Path) -> None:
+    """Another one may have been mounted, and have got the device's number."""
+    kernel = Kernel()
+    here, file = os.fsencode(place), os.fsencode(place / "a")
+    assert kernel.bulk.write_out([file], [], here)
+    kernel._ordered = False
+    assert kernel.bulk.write_out([file], [], here)
+    kernel.clock.now += 1
+    assert not kernel.bulk.write_out([file], [], here)
 
 
 def test_too_many_files_at_once_are_synced(place: Path) -> None:

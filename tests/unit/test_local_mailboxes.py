@@ -5,6 +5,7 @@ import fcntl
 import itertools
 import os
 import random
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -126,6 +127,40 @@ def test_one_bad_maildir_does_not_hold_back_the_others(tmp_path, message, disk):
     ]
     assert [path.read_bytes() for path in (tmp_path / "good" / "new").iterdir()] == [TOP + b"c\n"]
     assert [path for name in ("good", "closed") for path in (tmp_path / name / "tmp").iterdir()] == []
+
+
+class Mover(Disk):
+    """While one is at work, somebody takes away another's Maildir."""
+
+    def __init__(self, victim, when):
+        super().__init__()
+        self._victim, self._when = victim, when
+
+    def barrier(self, files, directories, before):
+        if self._when == "barrier" and self._victim.exists():
+            shutil.rmtree(self._victim)
+        super().barrier(files, directories, before)
+
+    def sync(self, paths):
+        if self._when == "sync" and paths[0].endswith(b"new") and self._victim.exists():
+            shutil.rmtree(self._victim)
+        super().sync(paths)
+
+
+@pytest.mark.parametrize("when", ["barrier", "sync"])
+@pytest.mark.parametrize("victim", ["a", "b", "c"])
+def test_a_maildir_that_goes_away_at_the_wrong_moment_costs_nobody_else_his_mail(tmp_path, message, victim, when):
+    jobs = []
+    for name in ("a", "b", "c"):
+        for part in ("tmp", "new", "cur"):
+            (tmp_path / name / part).mkdir(parents=True)
+        jobs.append(MaildirJob(os.fsencode(tmp_path / name) + b"/", TOP, message(b"x\n")))
+    found = deliver_batch(jobs, Mover(tmp_path / victim, when), _names())
+    for name, failure in zip("abc", found, strict=True):
+        mail = list((tmp_path / name / "new").glob("*"))
+        assert (failure, len(mail)) == (
+            (b"Temporary error on maildir delivery. (#4.3.0)", 0) if name == victim else (None, 1)
+        )
 
 
 def test_a_name_that_is_taken_is_left_alone_and_another_used(message):

@@ -9,6 +9,7 @@ import pytest
 from notqmail.queue.layout import CLEANUP_AGE_S, split_path
 from notqmail.send.loop import Trigger, poll_wait
 from notqmail.send.schedule import CLEANUP_S, FUZZ_S, TODO_S
+from notqmail.unix.durable import WriteFailed
 from send_bench import NOW_S, Bench, DiskCleaner, SteppedClock
 
 
@@ -171,6 +172,65 @@ def test_a_stale_file_that_is_being_removed_is_not_asked_for_twice(bench: Bench,
         bench.at(NOW_S + CLEANUP_AGE_S + later_s * (CLEANUP_S + 1))
         bench.settle_down()
     assert slow.commands == [b"foop/%d" % stale]
+
+
+class NeverAnswers(SlowCleaner):
+    """Does not even begin."""
+
+    def ask(self, commands: list[bytes]) -> None:
+        self.commands += commands
+
+
+def test_what_is_asked_for_is_not_asked_for_again_while_it_is_still_there(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleaner = NeverAnswers(bench)
+    monkeypatch.setattr(bench.loop._endings, "_cleaner", cleaner)
+    bench.disk.create(split_path(b"mess", 23), [b"left by a power cut"])
+    for later_s in range(4):
+        bench.at(NOW_S + CLEANUP_AGE_S + 1 + later_s * (CLEANUP_S + 1))
+        bench.settle_down()
+    assert (cleaner.commands, bench.sender.ended) == ([b"foop/23"], [])
+    cleaner.close()
+
+
+def broken_barrier(*_: object, **__: object) -> None:
+    raise WriteFailed(5, "input/output error")
+
+
+def test_nobody_who_was_delivered_to_stays_in_todo_after_a_stop_though_the_disk_fails(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notqmail.send.endings.TOGETHER_MAX", 3)
+    count = 8
+    for _ in range(count):
+        bench.queue([b"a@me.test"])
+    monkeypatch.setattr(bench.disk, "barrier", broken_barrier)
+    while count:
+        bench.turn()
+        for command in bench.local.commands():
+            bench.local.report(command.slot, b"K")
+            count -= 1
+    while not bench.sender.may_exit():
+        bench.turn()
+    bench.flags.exit = True
+    bench.loop.run()
+    assert bench.paths(b"todo/") == []
+    assert len(bench.paths(b"mess/")) == 8, "collected later"
+
+
+def test_after_trouble_with_the_disk_a_clock_that_is_set_back_does_not_matter(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.queue([b"a@me.test"])
+    bench.turn()
+    bench.local.report(0, b"K")
+    with monkeypatch.context() as broken:
+        broken.setattr(bench.disk, "barrier", broken_barrier)
+        bench.settle_down()
+    bench.at(NOW_S - 86_400)
+    bench.settle_down()
+    assert bench.paths() == []
 
 
 def test_ended_messages_do_not_wait_for_ever_where_there_is_always_something_to_do(bench: Bench) -> None:

@@ -499,6 +499,20 @@ def test_a_lost_qmail_clean_ends_qmail_send(bench: Bench) -> None:
     assert bench.disk.state(b"todo/%d" % number) is not None, "it will be delivered again, not lost"
 
 
+def test_what_came_with_the_loss_of_qmail_clean_is_noted_all_the_same(bench: Bench) -> None:
+    both = bench.queue([A, b"b@far.test"])
+    bench.turn(2)
+    bench.queue([A])
+    bench.turn(2)
+    first, second = bench.local.commands()
+    bench.local.report(first.slot, b"K")
+    bench.local.report(second.slot, b"Z")  # to be settled, for which qmail-clean is needed
+    bench.cleaner.answers = [CleanerLost()]
+    bench.turn()
+    assert bench.logged(b"alert:") == [b"alert: oh no! lost qmail-clean connection! dying..."]
+    assert bench.disk.state(split_path(b"local", both)) is None, "it would be delivered again"
+
+
 def test_nobody_to_send_to_just_ends(bench: Bench) -> None:
     number = bench.queue([])
     bench.settle_down()

@@ -8,6 +8,7 @@ from notqmail.queue.layout import split_path
 from notqmail.queue.store import LOCAL, REMOTE
 from notqmail.send import todo
 from notqmail.send.cleaner_link import CleanerLost
+from notqmail.send.schedule import TROUBLE_S
 from notqmail.testing.fake_disk import FakeDisk
 from notqmail.unix.durable import WriteFailed
 from send_bench import NOW_S, Bench
@@ -151,16 +152,16 @@ class NoSync(FakeDisk):
         super().sync(paths)  # type: ignore[arg-type]
 
 
-def test_todo_is_kept_when_info_cannot_be_made_durable() -> None:
+def test_todo_is_kept_when_info_cannot_be_made_durable_and_others_do_not_wait_for_it() -> None:
     disk = NoSync(NOW_S)
     bench = Bench(disk)
-    number = bench.queue([b"a@me.test", b"b@me.test"])
-    assert number == 1
-    with pytest.raises(WriteFailed):
-        bench.preprocessor.turn({}, NOW_S, 0)
+    assert [bench.queue([b"a@me.test", b"b@me.test"]), bench.queue([b"c@me.test"])] == [1, 3]
+    assert look(bench) == [3]
+    assert bench.logged(b"warning:") == [b"warning: trouble writing to the queue, will look into todo again"]
     assert b"todo/1" in bench.paths() and bench.cleaner.commands == []
     disk.broken = False
-    assert look(bench) == [] and look(bench, NOW_S + 1_500) == [1]
+    assert bench.preprocessor.next_look_s() == NOW_S + TROUBLE_S
+    assert [routed.number for routed in bench.preprocessor.turn({3: None}, NOW_S + TROUBLE_S, 0)] == [1]
     bench.close()
 
 

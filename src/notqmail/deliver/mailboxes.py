@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from notqmail.unix.durable import SharedFile
 
 CHUNK_BYTES = 65_536
-_NAME_TRIES = 20  # times that an mbox may be replaced while we wait for its lock
+_MBOX_TRIES = 20  # times that an mbox may be replaced while we wait for its lock
 LOCK_WAIT_S = 30.0
 MAILDIR_WAIT_S = 86_400.0
 _NAME_TRIES = 3
+_NO_SUCH_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ESTALE)
 
 _NO_MAILDIR = b"Unable to chdir to maildir. (#4.2.1)"
 _CANNOT_READ = b"Unable to read message. (#4.3.0)"
@@ -205,31 +206,58 @@ def _write_under_tmp(job: MaildirJob, disk: Disk, names: UniqueNames) -> bytes:
 def _move_to_new(
     jobs: "Sequence[MaildirJob]", written: "list[tuple[int, bytes]]", disk: Disk, results: "list[bytes | None]"
 ) -> None:
+    def keep_files(some: "list[tuple[int, bytes]]") -> None:
+        # A link into new/ can only be made on the file system of tmp/.
+        files = [jobs[number].directory + b"tmp/" + name for number, name in some]
+        disk.barrier(files, [], before=jobs[some[0][0]].directory + b"tmp")
+
+    def keep_names(some: "list[tuple[int, bytes]]") -> None:
+        disk.sync(list(dict.fromkeys([jobs[number].directory + b"new" for number, _name in some])))
+
     try:
         try:
-            # A link into new/ can only be made on the file system of tmp/.
-            files = [jobs[number].directory + b"tmp/" + name for number, name in written]
-            disk.barrier(files, [], before=jobs[written[0][0]].directory + b"tmp")
-            linked = _link(jobs, written, disk, results)
+            linked = _link(jobs, _all_or_each(keep_files, written), disk, results)
         finally:
             for number, name in written:
                 _unlink_tmp(disk, jobs[number].directory + b"tmp/" + name)
-        if linked:
-            disk.sync(list(dict.fromkeys([jobs[number].directory + b"new" for number in linked])))
+        durable = {number for number, _name in _all_or_each(keep_names, linked)}
     except (OSError, TimedOut) as error:
+        durable = set()
         for number, _name in written:
             results[number] = _TIMED_OUT if isinstance(error, TimedOut) else _TROUBLE
+    for number, _name in written:
+        if number not in durable and results[number] is None:
+            results[number] = _TROUBLE
+
+
+def _all_or_each(
+    step: "Callable[[list[tuple[int, bytes]]], None]", entries: "list[tuple[int, bytes]]"
+) -> "list[tuple[int, bytes]]":
+    """Those for which the step could be done: for all at once, or for each by itself where one of their Maildirs has
+    gone meanwhile. Raises OSError for what concerns the disk: then nothing is certain of any.
+    """
+    if not entries:
+        return []
+    try:
+        step(entries)
+        return entries
+    except OSError as error:
+        if error.errno not in _NO_SUCH_PLACE:
+            raise
+    if len(entries) == 1:
+        return []
+    return [entry for entry in entries if _all_or_each(step, [entry])]
 
 
 def _link(
     jobs: "Sequence[MaildirJob]", written: "list[tuple[int, bytes]]", disk: Disk, results: "list[bytes | None]"
-) -> list[int]:
+) -> "list[tuple[int, bytes]]":
     linked = []
     for number, name in written:
         directory = jobs[number].directory
         try:
             disk.link(directory + b"tmp/" + name, directory + b"new/" + name)
-            linked.append(number)
+            linked.append((number, name))
         except OSError:
             results[number] = _TROUBLE
     return linked
@@ -251,7 +279,7 @@ def deliver_mbox(path: bytes, top: bytes, message: Message, disk: Disk, *, lock_
     Returns whether the file had ended in the middle of a line: what some crash has cut short there stays, and is now
     separated from this message.
     """
-    for _ in range(_NAME_TRIES):
+    for _ in range(_MBOX_TRIES):
         try:
             file = disk.open_shared(path)
         except OSError as error:

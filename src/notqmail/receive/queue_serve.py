@@ -1,9 +1,9 @@
 """qmail-queue's resident face: the queue's one writer, taking packages over a Unix socket (qmail-queue(8), --serve).
 
 Strategy: one process, one thread, no event loop. Each turn takes whatever packages have arrived on any connection
-(queue_callers.py) and queues them together with two waits for the disk, or one (enqueue.py). While the disk works the next ones gather in
-the sockets, so the busier it is the more a sync carries, and a lone message never waits. A thread that synced beside
-this one would starve on the interpreter's lock; that is why this process does nothing else.
+(queue_callers.py) and queues them together with one or two waits for the disk (enqueue.py). While it works the next
+ones gather in the sockets, so the busier it is the more a wait serves, and a lone message never waits for others. A
+thread that synced beside this one would starve on the interpreter's lock; so this process does nothing else.
 
 Large messages come in files (docs/adr/0011). Those of our own accounts wait in a line (queue_line.py): shorter ones
 until they can join a sync, longer ones until there is a child for them. Strangers' go to a child or are refused.

@@ -6,7 +6,7 @@ them all. What fails here is collected after 36 hours (loop.py).
 """
 
 from notqmail.send.cleaner_link import TOGETHER_MAX
-from notqmail.send.schedule import FOREVER_S, FUZZ_S
+from notqmail.send.schedule import FOREVER_S
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Endings:
         self._under_way: Iterator[None] | None = None  # `_finish_ended`, while answers of qmail-clean are to come
         self._leaving: list[int] = []  # messages whose files are being removed
         self._waiting_since_s: float | None = None  # by the steady clock
-        self._not_before_s = 0  # after trouble with the disk
+        self._not_before_s = 0.0  # the same; after trouble with the disk
 
     @property
     def waits_for(self) -> list[int]:
@@ -52,16 +52,15 @@ class Endings:
         """Whether this message file is going already: asked for a second time it would be another message's."""
         return number in self._sender.ended or number in self._leaving or number in self._sender.in_todo
 
-    def wait_s(self, now_s: int) -> float:
+    def wait_s(self) -> float:
         """How long the loop may wait without a turn of ours."""
         if self._under_way is not None:
             return 0 if self._cleaner.has_answered else FOREVER_S
         if not self._waiting:
             return FOREVER_S
-        trouble_s = self._not_before_s - now_s
-        return trouble_s + FUZZ_S if trouble_s > 0 else _ENDED_WAIT_S
+        return max(_ENDED_WAIT_S, self._not_before_s - self._clock.steady_s())
 
-    def turn(self, now_s: int, ready: "set[int]", *, quiet: bool) -> None:
+    def turn(self, ready: "set[int]", *, quiet: bool) -> None:
         """Begins when enough has ended, or nothing else happens (`quiet`); goes on when qmail-clean has answered.
 
         Raises CleanerLost.
@@ -70,18 +69,21 @@ class Endings:
             if self._cleaner.replies_fd in ready or self._cleaner.has_answered:
                 self._go_on()
             return
-        if not self._waiting or now_s < self._not_before_s:
-            return
         steady_s = self._clock.steady_s()
+        if not self._waiting or steady_s < self._not_before_s:
+            return
         if self._waiting_since_s is None:
             self._waiting_since_s = steady_s
         if quiet or self._waiting >= _ENDED_MAX or steady_s >= self._waiting_since_s + _ENDED_WAIT_MAX_S:
             self._go_on()
 
     def finish_all(self, wait: "Callable[[list[int], list[int], float], set[int]]") -> None:
-        """Before the exit: all of them. Raises CleanerLost."""
-        self._not_before_s = 0
-        while self._under_way is not None or (self._waiting and not self._not_before_s):
+        """Before the exit: all of them. Raises CleanerLost.
+
+        Where the disk fails, files may stay; but nobody who was delivered to stays in todo, or he would be again.
+        """
+        self._not_before_s = 0.0
+        while self._under_way is not None or self._sender.ended_in_todo or (self._waiting and not self._not_before_s):
             self._go_on()
             if self._under_way is not None and not self._cleaner.has_answered:
                 wait(self.waits_for, [], FOREVER_S)
@@ -115,7 +117,7 @@ class Endings:
             self._complain_of(b"foop", ended, removed)
         except OSError:
             self._log.warning(b"trouble syncing the queue; finished messages stay for now")
-            self._not_before_s = self._clock.now_s() + _DISK_TROUBLE_S
+            self._not_before_s = self._clock.steady_s() + _DISK_TROUBLE_S
         finally:
             self._leaving = []
 

@@ -127,7 +127,7 @@ class Loop:
         if not self._sender.exiting:
             self._clean(now_s)
         try:
-            self._endings.turn(now_s, ready, quiet=timeout_s > 0 and not ready)
+            self._endings.turn(ready, quiet=timeout_s > 0 and not ready)
         except CleanerLost:
             self._lost_cleaner()
 
@@ -175,7 +175,7 @@ class Loop:
         if wait_s <= 0:
             return 0
         pause_s = self._preprocessor.pause_s(self._sender.untried, self._clock.steady_s())
-        return min(wait_s + FUZZ_S, pause_s, self._endings.wait_s(now_s))
+        return min(wait_s + FUZZ_S, pause_s, self._endings.wait_s())
 
     def _wait(self, timeout_s: float) -> set[int]:
         living = [channel for channel in self._sender.channels.values() if channel.alive]

@@ -14,6 +14,7 @@ from notqmail.queue.layout import split_path
 from notqmail.queue.store import CHANNELS, BadRecord
 from notqmail.send.books import Books
 from notqmail.send.channels import Attempt, Channel
+from notqmail.send.cleaner_link import CleanerLost
 from notqmail.send.jobs import Job
 from notqmail.send.log import safe
 from notqmail.send.passes import Passes
@@ -57,6 +58,7 @@ class Sender:
         self._stuck: list[tuple[int, int]] = []  # (due, number): todo/N did not go; to be tried again
         self._unsaved: set[tuple[bytes, int]] = set()  # (channel, number): the disk does not say when it is due
         self._last_delivery = 0
+        self._cleaner_is_lost = False
         self.exiting = False
 
     @property
@@ -163,7 +165,7 @@ class Sender:
     # ── reports come ────────────────────────────────────────────────────────────────────────────────────
 
     def take_reports(self, channel: Channel, reports: "list[tuple[int, Report | None]]", now_s: int) -> None:
-        """Deliveries have ended. Failure texts are durable before any recipient is marked done."""
+        """Deliveries have ended. Failure texts are durable before any recipient is marked done. Raises CleanerLost."""
         ended: list[tuple[Attempt, Report | None]] = []
         for place, report in reports:
             attempt = channel.take(place, report)
@@ -187,6 +189,8 @@ class Sender:
             self._end_attempt(attempt, now_s, final=final)
             channel.told(attempt)
             self.log_status()
+        if self._cleaner_is_lost:  # not before what came with it is noted, or it would be delivered again
+            raise CleanerLost
 
     def _settle_unfinished(self, ended: "list[tuple[Attempt, Report | None]]") -> "list[tuple[Attempt, Report | None]]":
         """Messages tried from todo that are not finished become S5 before anything is noted of them.
@@ -205,8 +209,9 @@ class Sender:
             job.in_todo = False
         try:
             settled = {message.number for message in self._preprocessor.settle(unfinished)}
-        except OSError:
+        except (OSError, CleanerLost) as trouble:
             self._log.warning(b"trouble writing to the queue, will look into todo again")
+            self._cleaner_is_lost = isinstance(trouble, CleanerLost)
             settled = set()
         lost = {message.number for message in unfinished} - settled
         self._preprocessor.set_aside(lost)

@@ -99,7 +99,7 @@ class Preprocessor:
         """The next batch of messages that are new, routed. `known` are those in todo that are being tried already,
         `untried` those that wait for their first try; `is_wanted` says that something else must not wait longer.
 
-        Raises WriteFailed, CleanerLost (what was to be settled stays in todo then).
+        What could not be settled stays in todo for a later look. Raises CleanerLost.
         """
         if now_s < self._now_s:
             self._clock_set_back(now_s)
@@ -123,7 +123,12 @@ class Preprocessor:
                 (direct if alone and len(known) + len(direct) < DIRECT_MAX else to_settle).append(routed)
             if len(direct) + len(to_settle) >= BATCH_MAX or is_wanted():
                 break
-        return direct + self.settle(to_settle)
+        try:
+            return direct + self.settle(to_settle)
+        except OSError:
+            self._log.warning(b"trouble writing to the queue, will look into todo again")
+            self.set_aside(message.number for message in to_settle)
+            return direct
 
     def _clock_set_back(self, now_s: int) -> None:
         """What was planned by the old time must not wait until it comes round again."""

@@ -17,6 +17,8 @@ Only residents use this: ctypes takes a one-shot program longer to import than t
 import errno
 import os
 
+from notqmail.unix.clock import Clock
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ctypes
@@ -28,6 +30,7 @@ _SYNCFS_REPORTS_ERRORS = (5, 8)  # Linux; before, a failed write could go unnoti
 # and in the time that it takes longer others gather, who share it.
 _WRITE_OUT_MAX = 5
 _DEVICES_MAX = 1_000
+_BELIEVED_S = 1.0  # what was seen of a file system
 _START, _FINISH = 2, 7  # sync_file_range(2): begin writing what is dirty; the same and wait until it is written
 
 
@@ -44,12 +47,12 @@ class BulkSync:
         start_writing: "Callable[[int], None] | None" = None,
         finish_writing: "Callable[[int], None] | None" = None,
         keeps_order: "Callable[[int], bool]" = lambda device: False,
+        clock: "Clock | None" = None,
     ) -> None:
         self._syncfs, self._start, self._finish = syncfs, start_writing, finish_writing
         self._keeps_order = keeps_order
-        self._ordered: dict[
-            int, bool
-        ] = {}  # by device; data= cannot be changed while it is in use, and without barriers no sync helps either
+        self._clock = clock or Clock()
+        self._ordered: dict[int, tuple[float, bool]] = {}  # by device: until when that is believed
         self._devices: dict[bytes, int] = {}  # of directories; each file is looked at itself
 
     def sync(self, paths: "Sequence[bytes]") -> None:
@@ -103,10 +106,12 @@ class BulkSync:
         return device
 
     def _is_ordered(self, device: int) -> bool:
-        known = self._ordered.get(device)
-        if known is None:
-            known = self._ordered[device] = self._keeps_order(device)
-        return known
+        until_s, is_ordered = self._ordered.get(device, (0.0, False))
+        now_s = self._clock.steady_s()
+        if now_s >= until_s:  # another file system may have got the number
+            is_ordered = self._keeps_order(device)
+            self._ordered[device] = now_s + _BELIEVED_S, is_ordered
+        return is_ordered
 
 
 def load_bulk_sync() -> BulkSync | None:
