@@ -50,7 +50,7 @@ HARMLESS: dict[str, list[str]] = {
         "_finish_ended: sync bounce/+info/+intd/+ledger+local/+remote/+todo/, without ledger",
         "_finish_ended: sync bounce/+info/+intd/+ledger+local/+remote/+todo/ BEFORE turn: append ledger",
         "append_bounces: sync bounce+bounce/+ledger, without ledger",
-        "_finish_ended: unlink todo BEFORE turn: append ledger",
+        "_leave_todo: unlink todo BEFORE turn: append ledger",
         "channel_done: unlink local BEFORE enter: append ledger",
         "channel_done: unlink remote BEFORE enter: append ledger",
         "mark_done: write_at remote BEFORE enter: append ledger",

@@ -174,10 +174,10 @@ HARMLESS: dict[str, list[str]] = {
         "settle: unlink intd BEFORE settle: sync info+info/+ledger+local+local/",
         "settle: unlink intd BEFORE settle: sync info+info/+ledger+local+local/+remote+remote/",
         "settle: unlink todo BEFORE settle: unlink intd",
-        "_finish_ended: unlink todo BEFORE _finish_ended: unlink intd",
+        "_leave_todo: unlink todo BEFORE _leave_todo: unlink intd",
     ],
     "the next start finds from the marks what the lost lines said, and notes it": [
-        "_finish_ended: unlink intd BEFORE turn: append ledger",
+        "_leave_todo: unlink intd BEFORE turn: append ledger",
         "no open: sync ledger",
         "no enter: sync ledger",
         "open: sync ledger BEFORE open: create ledger",
@@ -208,7 +208,7 @@ HARMLESS: dict[str, list[str]] = {
     ],
     "a name left in pid/ is only a stale file": [
         "sweep: unlink pid BEFORE turn: append ledger",
-        "_finish_ended: unlink todo BEFORE sweep: unlink pid",
+        "_leave_todo: unlink todo BEFORE sweep: unlink pid",
     ],
     "neither concerns the other: two messages, or a line of the ledger and a later step": [
         "write_preprocessed: create local BEFORE enter: append ledger",

@@ -45,17 +45,27 @@ def check(disk: FakeDisk, requests: list[Request], acknowledged: bool) -> None:
         assert message.endswith(b"Subject: %d\n\nbody %d\n" % (index, index)), "half a message is queued"
 
 
+class TwoDisks(FakeDisk):
+    """intd and todo are on a file system of their own."""
+
+    def link(self, old: bytes, new: bytes) -> None:
+        if old.startswith(b"pid/") and new.startswith((b"todo/", b"intd/")):
+            raise OSError(18, "cross-device link")
+        super().link(old, new)
+
+
 @pytest.mark.parametrize("model", [StrictModel, OrderedModel])
+@pytest.mark.parametrize("kind", [FakeDisk, TwoDisks])
 @pytest.mark.parametrize("batch", [1, 2])
 def test_no_cut_loses_an_accepted_message_or_queues_half_of_one(
-    batch: int, model: type[StrictModel] | type[OrderedModel]
+    batch: int, kind: type[FakeDisk], model: type[StrictModel] | type[OrderedModel]
 ) -> None:
-    disk = FakeDisk(model=model)
+    disk = kind(model=model)
     Enqueuer(disk, FixedClock(), 9).enqueue([make_request(number) for number in range(batch)])
     effects = disk.effects
     states = 0
     for cut in range(effects + 1):
-        disk = FakeDisk(model=model)
+        disk = kind(model=model)
         disk.cut_at = cut
         requests = [make_request(number) for number in range(batch)]
         try:

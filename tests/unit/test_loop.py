@@ -194,6 +194,37 @@ def test_what_is_asked_for_is_not_asked_for_again_while_it_is_still_there(
     cleaner.close()
 
 
+class LateCleaner(SlowCleaner):
+    """Does what it is asked for only when it is waited for."""
+
+    def ask(self, commands: list[bytes]) -> None:
+        self._pending, self.at_it = commands, True
+
+    def wait_for_answer(self) -> None:
+        super().ask(self._pending)
+        self.at_it = False
+
+
+def test_a_kill_repeats_few_deliveries_though_qmail_clean_is_far_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """todo/N is the only mark of a message that was delivered from there."""
+    bench = Bench(concurrency=(5, 5))
+    cleaner = LateCleaner(bench)
+    monkeypatch.setattr(bench.loop._endings, "_cleaner", cleaner)
+    for _ in range(100):
+        bench.queue([b"a@me.test"])
+    delivered: list[bytes] = []
+    unmarked = []
+    while len(delivered) < 100:
+        bench.turn()
+        for command in bench.local.commands():
+            bench.local.report(command.slot, b"K")
+            delivered.append(b"todo/" + command.message.split(b"/")[1])
+        unmarked.append(len(set(delivered) & set(bench.paths(b"todo/"))))
+    assert 5 < max(unmarked) <= 25, "what is under way, and twenty"
+    cleaner.close()
+    bench.close()
+
+
 def broken_barrier(*_: object, **__: object) -> None:
     raise WriteFailed(5, "input/output error")
 

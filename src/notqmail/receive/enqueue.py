@@ -11,8 +11,8 @@ The order of the steps is the promise (docs/adr/0010). For each message of the b
     sync: the todo directory                    ... and now it does: answer
 
 After a power cut at any step a message is in S1, S2 or S4; S2 is collected after 36 hours. C's qmail-queue uses
-intd/N for the envelope; ours never needs it, since a todo file without intd is as legal (S4), and so a cut can not
-leave an envelope whose message is missing.
+intd/N for the envelope; ours needs it only where intd and todo are on a file system of their own, since a todo file
+without intd is as legal (S4), and so a cut can not leave an envelope whose message is missing.
 """
 
 import errno
@@ -159,11 +159,27 @@ class Enqueuer:
     def _name(self, request: Request) -> None:
         """S4: the envelope gets its name in todo."""
         try:
-            self._disk.link(request.envelope_name, b"todo/%d" % request.number)
+            try:
+                self._disk.link(request.envelope_name, b"todo/%d" % request.number)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                self._name_elsewhere(request.envelope_name, request.number)
         except OSError as error:
             self._remove(request)
             raise Refused(queue_exit.NO_TODO_LINK) from error
         self._forget(request.envelope_name)
+
+    def _name_elsewhere(self, envelope: bytes, number: int) -> None:
+        """The same where intd and todo are on a file system of their own, as C's steps allow it: by way of intd/N."""
+        intd = b"intd/%d" % number
+        self._disk.discard(intd)
+        self._disk.create(intd, [self._disk.read(envelope)], 0o644)
+        try:
+            self._disk.sync([intd])
+            self._disk.link(intd, b"todo/%d" % number)
+        finally:
+            self._forget(intd)
 
     def _remove(self, request: Request) -> None:
         """Takes back S2."""

@@ -51,6 +51,12 @@ class CleanerLink:
         """Whether the answers to `ask` have been read."""
         return len(self._replies) >= self._asked
 
+    def wait_for_answer(self) -> None:
+        """Returns when there is more of it, or all of it. Raises CleanerLost."""
+        if not self.has_answered:
+            self._wait()
+            self._read()
+
     def removed(self) -> list[bool] | None:
         """What `ask` was answered, or None while some of it is still to come. Raises CleanerLost."""
         if not self.has_answered:

@@ -3,7 +3,7 @@
 One turn: signals; reports in; deliveries begin; a bit of todo, and the deliveries that it brings begin; messages end;
 a bit of cleaning. A slot must not stay empty because of the rest: so deliveries come before the work that could wait,
 and whoever does more of that than takes SLICE_S asks (`_is_wanted`) whether a report has come, and stops if so.
-Nobody waits for qmail-clean to remove what has ended. Nothing here decides about mail.
+Nobody waits for qmail-clean to remove what has ended, unless it is far behind. Nothing here decides about mail.
 """
 
 import math
@@ -97,7 +97,7 @@ class Loop:
         while not (self._sender.exiting and self._sender.may_exit()):
             self.turn()
         try:
-            self._endings.finish_all(self._wait_for)
+            self._endings.finish_all()
         except CleanerLost:
             self._lost_cleaner()
         self._sender.save_schedule()

@@ -101,6 +101,9 @@ class SimulatedCleaner:
         """As CleanerLink.ask; it is done at once."""
         self._removed = self.remove(commands)
 
+    def wait_for_answer(self) -> None:
+        """As CleanerLink.wait_for_answer: it is there."""
+
     def removed(self) -> list[bool]:
         """As CleanerLink.removed."""
         return self._removed
