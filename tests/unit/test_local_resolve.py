@@ -115,6 +115,13 @@ def test_a_dry_run_warns_of_a_sticky_home_and_reads_no_message(home):
     assert describe(plan) == (b"mbox ./Mailbox\ndid 1+0+0\n", b"")
 
 
+def test_a_dry_run_warns_of_a_sticky_home_also_where_it_finds_nobody(home):
+    home.chmod(0o1755)
+    with pytest.raises(Stopped) as stopped:
+        resolve(_request(home, ext=b"x"), -1, dry_run=True)
+    assert stopped.value.text == b"Warning: home directory is sticky.\nSorry, no mailbox here by that name. (#5.1.1)"
+
+
 def test_a_missing_home_defers(home, message):
     missing = os.fsencode(home) + b"/no"
     code, text = _stopped(_request(missing), message())

@@ -84,10 +84,15 @@ def resolve(request: Request, message_fd: int, *, dry_run: bool = False) -> Plan
         raise Stopped(PERMANENT, MISUSE)
     warning = _check_home(request.home, dry_run=dry_run)
     message = None if dry_run else _open_message(request, message_fd)
-    text, default, forward_only = _find_instructions(request)
-    if not text:
-        text, forward_only = request.default_delivery, False
-    return Plan(request, message, dotqmail.instructions(text, forward_only=forward_only), default, warning)
+    try:
+        text, default, forward_only = _find_instructions(request)
+        if not text:
+            text, forward_only = request.default_delivery, False
+        return Plan(request, message, dotqmail.instructions(text, forward_only=forward_only), default, warning)
+    except Stopped as stopped:
+        if not warning:
+            raise
+        raise Stopped(stopped.code, b"\n".join(filter(None, (warning, stopped.text)))) from stopped
 
 
 def _check_home(home: bytes, *, dry_run: bool) -> bytes:
