@@ -8,6 +8,7 @@ from notqmail.testing.fake_disk import FakeDisk
 from notqmail.unix.accounts import GROUPS, USERS, Accounts
 
 ME = Accounts(True, dict.fromkeys(USERS, 0), dict.fromkeys(GROUPS, 0))
+DEVICE = 1  # all of it is on one file system
 _MODES = {path.split(b"/")[0]: mode for path, _, mode in DIRECTORIES if path.count(b"/") == 0}
 _FIXTURE_MODES = {b"lock/sendmutex": 0o600, b"lock/tcpto": 0o644, b"lock/trigger": 0o622}
 
@@ -33,10 +34,10 @@ class FakeTree:
         state = self.disk.state(path)
         if state is not None:
             sort = FIFO if path == TRIGGER else FILE
-            return Aspect(sort, state.inode, state.size, state.accessed_s, 0, 0, _mode(path))
+            return Aspect(sort, DEVICE, state.inode, state.size, state.accessed_s, 0, 0, _mode(path))
         if path in self.directories:
             ledger = {b"ledger/accepted": 0o700, b"ledger/ended": 0o700}
-            return Aspect(DIRECTORY, 0, 0, 0, 0, 0, ledger.get(path, _MODES.get(path.split(b"/")[0], 0o700)))
+            return Aspect(DIRECTORY, DEVICE, 0, 0, 0, 0, 0, ledger.get(path, _MODES.get(path.split(b"/")[0], 0o700)))
         return None
 
     def make_directory(self, path: bytes) -> None:

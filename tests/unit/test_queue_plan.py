@@ -1,5 +1,6 @@
 """What `notqmail queue check` finds, and what the repair makes of it, on real directories laid out by hand."""
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -7,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from notqmail.admin.queue_plan import FAULT, HOPELESS, NOTE, by_what
+from notqmail.admin.queue_renumber import arrive
 from notqmail.admin.queue_repair import Repair
 from notqmail.admin.queue_survey import MOVING, content_fault, survey
 from notqmail.admin.queue_target import Target
-from notqmail.admin.queue_tree import QueueTree
+from notqmail.admin.queue_tree import Aspect, QueueTree
 from notqmail.queue.layout import CLEANUP_AGE_S, create_queue
 from notqmail.unix.accounts import GROUPS, USERS, Accounts
 
@@ -486,3 +488,82 @@ def test_a_file_in_the_trigger_s_place_is_found_and_the_trigger_is_made(house: H
     assert [(path, what) for path, what, _ in house.found()] == [("lock/trigger", "is a file and should be a fifo")]
     assert house.repair().run() == []
     assert stat.S_ISFIFO((house.queue / "lock/trigger").stat().st_mode) and house.found() == []
+
+
+class OnTwoDisks(QueueTree):
+    """Below `mount` is another file system, where everything happens to have the inode number of `twin`."""
+
+    def __init__(self, house: House, mount: bytes, twin: bytes) -> None:
+        super().__init__(bytes(house.queue))
+        self._mount, self._inode = mount, (house.queue / os.fsdecode(twin)).stat().st_ino
+
+    def aspect(self, path: bytes) -> Aspect | None:
+        found = super().aspect(path)
+        if found is not None and (path + b"/").startswith(self._mount):
+            found.device += 1
+            found.inode = self._inode
+        return found
+
+    def link(self, old: bytes, new: bytes) -> None:
+        if old.startswith(self._mount) != new.startswith(self._mount):
+            raise OSError(errno.EXDEV, "on another file system", new)
+        super().link(old, new)
+
+    def repair(self, *, with_strange: bool = False) -> Repair:
+        return Repair(self, OURS, ME, NOW_S, with_strange=with_strange)
+
+
+def test_what_lost_and_found_has_with_the_inode_number_of_another_disk_is_not_taken_for_it(house: House) -> None:
+    (house.home / "lost+found").mkdir()
+    (house.home / "lost+found/strange").write_bytes(b"first")
+    house.put("strange", b"second")
+    OnTwoDisks(house, b"../lost+found/", b"strange").repair(with_strange=True).run()
+    assert house.lost() == {"strange", "strange.1"}
+    assert (house.home / "lost+found/strange").read_bytes() == b"first"
+    assert (house.home / "lost+found/strange.1").read_bytes() == b"second"
+
+
+def test_a_file_of_another_disk_is_no_second_name(house: House) -> None:
+    number = house.message("info local")
+    right, part = f"info/{number % 23}/{number}", (number + 1) % 23
+    house.put(f"info/{part}/{number}", b"Fother@x\0")
+    tree = OnTwoDisks(house, b"info/%d/" % part, right.encode())
+    assert [one.what for one in tree.repair().look().findings if one.path.endswith(b"%d" % number)] == [
+        f"the message has {right} already"
+    ]
+    tree.repair().run()
+    assert house.files() == paths(number, "mess info local")
+    assert (house.home / f"lost+found/info-{part}-{number}").read_bytes() == b"Fother@x\0"
+
+
+def test_a_file_of_another_disk_is_not_one_that_has_left(house: House) -> None:
+    number = house.message("info local")
+    for kind in ("mess", "info", "local"):
+        house.place(OURS, kind, number).rename(house.queue / kind / f"457{MOVING.decode()}")
+    house.put("info/20/457", b"Fother@x\0")
+    OnTwoDisks(house, b"info/20/", b"info/457" + MOVING).repair().run()
+    assert house.files() == paths(number, "mess info local")
+    assert (house.home / "lost+found/info-20-457").read_bytes() == b"Fother@x\0"
+
+
+def test_a_place_that_a_file_of_another_disk_has_is_not_free(house: House) -> None:
+    number = house.message("info")
+    part = number % 23
+    for kind in ("mess", "info"):
+        house.place(OURS, kind, number).rename(house.queue / kind / f"457{MOVING.decode()}")
+    house.put(f"info/{part}/{number}", b"Fother@x\0")
+    homeless: list[bytes] = []
+    arrive(OnTwoDisks(house, b"info/%d/" % part, b"info/457" + MOVING), OURS, homeless.extend)
+    assert sorted(homeless) == [b"info/457" + MOVING, b"mess/457" + MOVING]
+
+
+@pytest.mark.parametrize(
+    ("mount", "noted"),
+    [("mess", ["mess/0"]), ("mess/7", ["mess/7"]), ("todo", ["todo"]), ("intd", []), ("info", [])],
+)  # fmt: skip
+def test_what_must_be_on_the_file_system_of_pid_and_is_not_is_noted(
+    house: House, mount: str, noted: list[str]
+) -> None:  # fmt: skip
+    found = OnTwoDisks(house, mount.encode() + b"/", b"pid").repair().look().findings
+    what = "is on another file system than pid: qmail-queue cannot put a message there"
+    assert [(one.path.decode(), one.what, one.weight) for one in found] == [(path, what, NOTE) for path in noted]

@@ -79,6 +79,7 @@ def make_plan(
     """
     plan = Plan()
     _structure(plan, survey, target, accounts)
+    _file_systems(plan, survey)
     own_numbers = survey.odd.keys() | {
         number
         for number, files in survey.files.items()
@@ -154,6 +155,20 @@ def _structure(plan: Plan, survey: "Survey", target: "Target", accounts: "Accoun
             plan.remove_directories.append(path)
 
 
+def _file_systems(plan: Plan, survey: "Survey") -> None:
+    """A message comes in by second names of files in pid; in todo also by those of files in intd."""
+    devices = {path: aspect.device for path, aspect in survey.aspects.items() if aspect.sort == DIRECTORY}
+    pid = devices.get(b"pid")
+    if pid is None:
+        return
+    apart = [path for path, device in devices.items() if path.startswith(b"mess/") and device != pid]
+    if b"todo" in devices and devices[b"todo"] not in (pid, devices.get(b"intd")):
+        apart.append(b"todo")
+    if apart:
+        what = "is on another file system than pid: qmail-queue cannot put a message there"
+        plan.find(apart[0], what, "stays", NOTE)
+
+
 def _place(plan: Plan, path: bytes, aspect: "Aspect | None", sort: str, missing: list[bytes]) -> None:
     """What every queue needs must be there, and be what it should."""
     if aspect is None:
@@ -224,7 +239,7 @@ class _Message:
         for one in files:
             if one is first:
                 continue
-            if one.aspect.inode == first.aspect.inode:
+            if one.aspect.identity == first.aspect.identity:
                 self._plan.find(one.path, f"is another name of {as_text(first.path)}", "to be removed")
                 self._plan.drop.append(one.path)
             else:

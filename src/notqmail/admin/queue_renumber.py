@@ -76,15 +76,15 @@ def resume(tree: "QueueTree", put_away: "Callable[[list[bytes]], None]") -> bool
     lonely: list[bytes] = []
     staged_again: list[bytes] = []
     for number, staged in found.staged.items():
-        left = {(one.kind, one.aspect.inode) for one in staged}
-        here = [one for one in found.files.get(number, []) if (one.kind, one.aspect.inode) in left]
+        left = {(one.kind, one.aspect.identity) for one in staged}
+        here = [one for one in found.files.get(number, []) if (one.kind, one.aspect.identity) in left]
         if any(one.kind == _MESS for one in staged):
             others += [one.path for one in here if one.kind != _MESS]
             mess += [one.path for one in here if one.kind == _MESS]
             continue
-        still = {(one.kind, one.aspect.inode) for one in here}
+        still = {(one.kind, one.aspect.identity) for one in here}
         for one in staged:
-            (staged_again if (one.kind, one.aspect.inode) in still else lonely).append(one.path)
+            (staged_again if (one.kind, one.aspect.identity) in still else lonely).append(one.path)
     remove_all(tree, others)
     remove_all(tree, mess)
     put_away(lonely)
@@ -143,7 +143,7 @@ def _is_free(tree: "QueueTree", old: bytes, new: bytes) -> bool:
     if there is None:
         return True
     ours = tree.aspect(old)
-    return ours is not None and there.inode == ours.inode
+    return ours is not None and there.identity == ours.identity
 
 
 def moving(kind: bytes, number: int) -> bytes:

@@ -180,7 +180,7 @@ class Repair:
             if there is None:
                 self._tree.link_or_copy(path, name)
                 return name
-            if there.inode == ours.inode:
+            if there.identity == ours.identity:
                 return name
         raise FileExistsError(errno.EEXIST, "lost+found is full of these", base)
 

@@ -24,13 +24,23 @@ _HOLD = os.O_PATH | os.O_CLOEXEC
 
 
 class Aspect:
-    """What lstat told. `sort` is one of FILE, DIRECTORY, FIFO, OTHER; `accessed_s` is in whole seconds."""
+    """What lstat told. `sort` is one of FILE, DIRECTORY, FIFO, OTHER; `accessed_s` is in whole seconds.
 
-    __slots__ = ("accessed_s", "gid", "inode", "mode", "size", "sort", "uid")
+    `inode` names a message; whether two names are the same file is for `identity` to say.
+    """
 
-    def __init__(self, sort: str, inode: int, size: int, accessed_s: int, uid: int, gid: int, mode: int) -> None:
-        self.sort, self.inode, self.size, self.accessed_s = sort, inode, size, accessed_s
+    __slots__ = ("accessed_s", "device", "gid", "inode", "mode", "size", "sort", "uid")
+
+    def __init__(
+        self, sort: str, device: int, inode: int, size: int, accessed_s: int, uid: int, gid: int, mode: int
+    ) -> None:  # fmt: skip
+        self.sort, self.device, self.inode, self.size, self.accessed_s = sort, device, inode, size, accessed_s
         self.uid, self.gid, self.mode = uid, gid, mode
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """The file, whatever its name: an inode number means nothing without its file system."""
+        return self.device, self.inode
 
 
 class QueueTree(Disk):
@@ -61,7 +71,7 @@ class QueueTree(Disk):
             sort = FIFO
         mode = stat.S_IMODE(found.st_mode)
         return Aspect(
-            sort, found.st_ino, found.st_size, int(found.st_atime), found.st_uid, found.st_gid, mode
+            sort, found.st_dev, found.st_ino, found.st_size, int(found.st_atime), found.st_uid, found.st_gid, mode
         )  # fmt: skip
 
     def make_directory(self, path: bytes) -> None:
