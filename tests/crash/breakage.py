@@ -22,7 +22,8 @@ from notqmail.testing.fake_disk import FakeDisk
 _FOR_OTHERS = {
     "_create", "_forget", "_sync", "_try", "_remove", "sync", "flush", "discard", "append", "append_whole", "create",
     "unlink", "remove", "<listcomp>", "perform", "_effect", "keep_preprocessed",
-    "keep_ended", "barrier", "_durably", "_push", "keep_files", "keep_names", "_all_or_each", "<lambda>", "_unlink_tmp", "acting",
+    "keep_ended", "barrier", "_durably", "_push", "keep_files", "keep_names", "_all_or_each", "<lambda>", "_unlink_tmp",
+    "acting",
 }  # fmt: skip
 
 
